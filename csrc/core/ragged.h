@@ -1,0 +1,77 @@
+// Ragged lists of item indices, one list a user: (offsets [rows + 1], indices [nnz]).
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace fusionops {
+
+struct RaggedView {
+  const std::int64_t* offsets = nullptr;
+  const std::int64_t* indices = nullptr;
+  std::int64_t rows = 0, size = 0;
+
+  bool present() const { return offsets != nullptr; }
+};
+
+// Throws std::out_of_range (an IndexError in Python) unless the offsets rise from 0 to the number
+// of indices and every index names one of `columns` items.
+inline void check_ragged(const RaggedView& list, std::int64_t columns, const char* name) {
+  if (!list.present()) return;
+  const auto fail = [name](const std::string& what) {
+    throw std::out_of_range(std::string(name) + what);
+  };
+  if (list.offsets[0] != 0) {
+    fail(": offsets must start at 0, got " + std::to_string(list.offsets[0]));
+  }
+  for (std::int64_t i = 0; i < list.rows; ++i) {
+    if (list.offsets[i + 1] < list.offsets[i]) {
+      fail(": offsets must not fall, got " + std::to_string(list.offsets[i]) + " then " +
+           std::to_string(list.offsets[i + 1]) + " at position " + std::to_string(i + 1));
+    }
+  }
+  if (list.offsets[list.rows] != list.size) {
+    fail(": the last offset must be the number of indices (" + std::to_string(list.size) +
+         "), got " + std::to_string(list.offsets[list.rows]));
+  }
+  for (std::int64_t i = 0; i < list.size; ++i) {
+    if (list.indices[i] < 0 || list.indices[i] >= columns) {
+      fail(": index " + std::to_string(list.indices[i]) + " at position " + std::to_string(i) +
+           " is out of range for " + std::to_string(columns) + " items");
+    }
+  }
+}
+
+// The same lists with every row sorted, so that membership is a binary search.
+class SortedRagged {
+ public:
+  explicit SortedRagged(const RaggedView& list) : offsets_(list.offsets) {
+    if (!list.present()) return;
+    indices_.assign(list.indices, list.indices + list.size);
+    for (std::int64_t i = 0; i < list.rows; ++i) {
+      std::sort(indices_.begin() + offsets_[i], indices_.begin() + offsets_[i + 1]);
+    }
+  }
+
+  bool present() const { return offsets_ != nullptr; }
+
+  std::span<const std::int64_t> row(std::int64_t i) const {
+    if (!present()) return {};
+    return {indices_.data() + offsets_[i], static_cast<std::size_t>(offsets_[i + 1] - offsets_[i])};
+  }
+
+  bool contains(std::int64_t i, std::int64_t index) const {
+    const auto list = row(i);
+    return std::binary_search(list.begin(), list.end(), index);
+  }
+
+ private:
+  const std::int64_t* offsets_;
+  std::vector<std::int64_t> indices_;
+};
+
+}  // namespace fusionops

@@ -1,0 +1,89 @@
+// Which version of the kernels runs: the best that was built and that the processor has.
+#include <cstdlib>
+#include <stdexcept>
+
+#include "cpu/kernels.h"
+
+// One namespace a version; CMake defines which were built, worst first.
+#define FUSIONOPS_DECLARE(isa)                                                                     \
+  namespace fusionops::cpu::isa {                                                                  \
+  void inverse_norm(const InverseNormArgs&, const Executor&);                                      \
+  void fusion_matrix(const FusionMatrixArgs&, const Executor&);                                    \
+  void fusion_contract(const FusionContractArgs&, const Executor&);                                \
+  void fusion_topk(const FusionTopkArgs&, const Executor&);                                        \
+  void fusion_topk_backward(const FusionTopkBackwardArgs&, const Executor&);                       \
+  inline constexpr Kernels table{#isa,        inverse_norm,        fusion_matrix, fusion_contract, \
+                                 fusion_topk, fusion_topk_backward};                               \
+  }
+
+FUSIONOPS_DECLARE(baseline)
+#ifdef FUSIONOPS_X86
+FUSIONOPS_DECLARE(avx2)
+FUSIONOPS_DECLARE(avx512)
+#endif
+
+namespace fusionops::cpu {
+namespace {
+
+struct Version {
+  const Kernels* kernels;
+  bool runs_here;
+};
+
+const std::vector<Version>& versions() {
+#ifdef FUSIONOPS_X86
+  static const std::vector<Version> all{
+      {&baseline::table, true},
+      {&avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                         __builtin_cpu_supports("f16c")},
+      {&avx512::table, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                           __builtin_cpu_supports("avx512dq") &&
+                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&
+                           __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")}};
+#else
+  static const std::vector<Version> all{{&baseline::table, true}};
+#endif
+  return all;
+}
+
+std::vector<std::string> names(bool runnable_only) {
+  std::vector<std::string> result;
+  for (const Version& v : versions()) {
+    if (v.runs_here || !runnable_only) result.emplace_back(v.kernels->isa);
+  }
+  return result;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
+const Kernels& choose() {
+  const char* wanted = std::getenv("FUSIONOPS_ISA");
+  const Kernels* best = nullptr;
+  for (const Version& v : versions()) {
+    if (!v.runs_here) continue;
+    if (wanted == nullptr || *wanted == '\0' || std::string(wanted) == v.kernels->isa) {
+      best = v.kernels;
+    }
+  }
+  if (best == nullptr) {
+    throw std::invalid_argument("FUSIONOPS_ISA is '" + std::string(wanted) +
+                                "', but this processor and build have: " + joined(runnable_isas()));
+  }
+  return *best;
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose();
+  return chosen;
+}
+
+std::vector<std::string> built_isas() { return names(false); }
+std::vector<std::string> runnable_isas() { return names(true); }
+
+}  // namespace fusionops::cpu

@@ -1,0 +1,79 @@
+// The native operators: what they take, and the table of their versions by instruction set.
+//
+// All are on raw memory. The caller has checked shapes and dtypes; index values are checked here,
+// before any loop starts. Scales are in the accumulation type of the inputs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/executor.h"
+#include "core/ragged.h"
+#include "core/tensor_view.h"
+
+namespace fusionops::cpu {
+
+// out[b, n] = (x[b, n] . x[b, n] + eps)^(-1/2), and 0 for a row of zeros.
+struct InverseNormArgs {
+  MatrixView x;
+  double eps = 0;
+  void* out = nullptr;  // [batch, rows] in the accumulation type
+};
+
+// out[b, u, p] = (user[b, u] . item[b, p]) * user_scale[b, u] * item_scale[b, p].
+struct FusionMatrixArgs {
+  MatrixView user, item;
+  Scale user_scale = nullptr, item_scale = nullptr;
+  MatrixOutput out;
+};
+
+// out[b, m, n] = sum_k left[b, k, m] * scale[b, k] * right[b, k, n].
+struct FusionContractArgs {
+  MatrixView left, right;
+  Scale scale = nullptr;
+  MatrixOutput out;
+};
+
+// The k largest of (user[u] . item[p]) * user_scale[u] * item_scale[p] + item_bias[p] over p.
+struct FusionTopkArgs {
+  MatrixView user, item;
+  std::int64_t k = 1;
+  Scale user_scale = nullptr, item_scale = nullptr, item_bias = nullptr;
+  RaggedView exclude, candidates;
+  MaskView allowed;
+  void* scores = nullptr;           // [rows, k] in the accumulation type
+  std::int64_t* indices = nullptr;  // [rows, k]
+};
+
+// The gradients of the scores of FusionTopkArgs, before the scales of the side itself:
+//   user_sum[u] = sum_t grad[u, t] * item_scale[p] * item[p],   p = indices[u, t];
+//   item_sum[p] = sum_(u, t) grad[u, t] * user_scale[u] * user[u];
+//   bias_sum[p] = sum_(u, t) grad[u, t].
+struct FusionTopkBackwardArgs {
+  MatrixView user, item;
+  const void* grad = nullptr;             // [rows, k] in the accumulation type
+  const std::int64_t* indices = nullptr;  // [rows, k]; -1 is a padded place
+  std::int64_t k = 1;
+  Scale user_scale = nullptr, item_scale = nullptr;
+  void *user_sum = nullptr, *item_sum = nullptr, *bias_sum = nullptr;
+};
+
+struct Kernels {
+  const char* isa;
+  void (*inverse_norm)(const InverseNormArgs&, const Executor&);
+  void (*fusion_matrix)(const FusionMatrixArgs&, const Executor&);
+  void (*fusion_contract)(const FusionContractArgs&, const Executor&);
+  void (*fusion_topk)(const FusionTopkArgs&, const Executor&);
+  void (*fusion_topk_backward)(const FusionTopkBackwardArgs&, const Executor&);
+};
+
+// The best version that this processor runs, or the one that FUSIONOPS_ISA names. Throws
+// std::invalid_argument where that one is unknown or the processor lacks it.
+const Kernels& kernels();
+
+// Names of the versions that were built, and of those that this processor can run, worst first.
+std::vector<std::string> built_isas();
+std::vector<std::string> runnable_isas();
+
+}  // namespace fusionops::cpu

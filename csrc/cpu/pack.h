@@ -1,0 +1,106 @@
+// Packing: rows of a strided matrix of any dtype become panels in the accumulation type.
+//
+// A panel holds `kWidth` rows side by side, [depth][kWidth], so that the tile kernel reads it
+// front to back with full vectors. Rows beyond the last are zero. Packing is also where strides
+// and dtypes end: nothing behind it knows of either.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "core/tensor_view.h"
+#include "cpu/simd.h"
+
+namespace fusionops::cpu::FUSIONOPS_ISA {
+
+// Calls f with a null pointer of the C++ type that a dtype stands for.
+template <class F>
+decltype(auto) with_type(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::float64:
+      return f(static_cast<double*>(nullptr));
+    case DType::bfloat16:
+      return f(static_cast<bfloat16*>(nullptr));
+    case DType::float16:
+      return f(static_cast<float16*>(nullptr));
+    default:
+      return f(static_cast<float*>(nullptr));
+  }
+}
+
+// Calls f with a null pointer of the type that a dtype accumulates in.
+template <class F>
+decltype(auto) with_accumulator(DType dtype, F&& f) {
+  if (accumulates_in_double(dtype)) return f(static_cast<double*>(nullptr));
+  return f(static_cast<float*>(nullptr));
+}
+
+// One panel: panel[d * kWidth + r] = row(r)[d], for the `count` rows that row(r) points at.
+template <int kWidth, class T, class Source, class RowPointer>
+void pack_panel(RowPointer row, std::int64_t stride, int count, std::int64_t depth, T* panel) {
+  for (int r = 0; r < count; ++r) {
+    const Source* source = row(r);
+    T* out = panel + r;
+    if (stride == 1) {  // written out, as the compiler then drops the multiplication by it
+      for (std::int64_t d = 0; d < depth; ++d) out[d * kWidth] = static_cast<T>(widen(source[d]));
+    } else {
+      for (std::int64_t d = 0; d < depth; ++d) {
+        out[d * kWidth] = static_cast<T>(widen(source[d * stride]));
+      }
+    }
+  }
+  if (count == kWidth) return;
+  for (std::int64_t d = 0; d < depth; ++d) {
+    for (int r = count; r < kWidth; ++r) panel[d * kWidth + r] = T(0);
+  }
+}
+
+// Rows [begin, end) of one batch entry, panel after panel.
+template <int kWidth, class T>
+void pack_rows(const MatrixView& m, std::int64_t b, std::int64_t begin, std::int64_t end, T* out) {
+  with_type(m.dtype, [&]<class Source>(Source*) {
+    for (std::int64_t first = begin; first < end; first += kWidth) {
+      const int count = static_cast<int>(std::min<std::int64_t>(kWidth, end - first));
+      const auto row = [&](int r) { return m.template at<Source>(b, first + r, 0); };
+      pack_panel<kWidth, T, Source>(row, m.column_stride, count, m.columns, out);
+      out += kWidth * m.columns;
+    }
+  });
+}
+
+// Columns of depth [begin, end) as panels of `kWidth` columns each: out[panel][d][c]. Each value
+// is multiplied by scale[d] unless scale is null. This is how a product over rows is packed.
+template <int kWidth, class T>
+void pack_columns(const MatrixView& m, std::int64_t b, std::int64_t begin, std::int64_t end,
+                  const T* scale, T* out) {
+  const std::int64_t depth = end - begin;
+  with_type(m.dtype, [&]<class Source>(Source*) {
+    for (std::int64_t first = 0; first < m.columns; first += kWidth, out += kWidth * depth) {
+      const auto count = static_cast<int>(std::min<std::int64_t>(kWidth, m.columns - first));
+      const Source* source = m.template at<Source>(b, begin, first);
+      const auto copy = [&](std::int64_t d, int c, std::int64_t column_stride) {
+        const T x = static_cast<T>(widen(source[d * m.row_stride + c * column_stride]));
+        out[d * kWidth + c] = scale == nullptr ? x : x * scale[d];
+      };
+      if (m.row_stride == 1) {  // the transposed view of rows: read along memory
+        for (int c = 0; c < count; ++c) {
+          for (std::int64_t d = 0; d < depth; ++d) copy(d, c, m.column_stride);
+        }
+      } else if (m.column_stride == 1) {
+        for (std::int64_t d = 0; d < depth; ++d) {
+          for (int c = 0; c < count; ++c) copy(d, c, 1);
+        }
+      } else {
+        for (std::int64_t d = 0; d < depth; ++d) {
+          for (int c = 0; c < count; ++c) copy(d, c, m.column_stride);
+        }
+      }
+      for (std::int64_t d = 0; d < depth; ++d) {
+        for (int c = count; c < kWidth; ++c) out[d * kWidth + c] = T(0);
+      }
+    }
+  });
+}
+
+}  // namespace fusionops::cpu::FUSIONOPS_ISA

@@ -1,0 +1,25 @@
+// The operators' schemas. Defined in C++, since a call to one defined in Python costs four times
+// as much; positional only, since torch.library's autograd and vmap refuse keyword-only tensors.
+//
+// `fusionops/ops/` holds the public functions over these, their fakes and their gradients.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(fusionops, m) {
+  // x [B, N, D] -> [B, N]
+  m.def("inverse_norm(Tensor x, float eps) -> Tensor");
+  // user [B, U, D], item [B, P, D], scales [B, U] and [B, P] -> [B, U, P] of `dtype`, or item's
+  m.def(
+      "fusion_matrix(Tensor user, Tensor item, Tensor? user_scale, Tensor? item_scale, "
+      "ScalarType? dtype) -> Tensor");
+  // left [B, K, M], right [B, K, N], scale [B, K] -> [B, M, N] of `dtype`, or right's
+  m.def("fusion_contract(Tensor left, Tensor right, Tensor? scale, ScalarType? dtype) -> Tensor");
+  // user [U, D], item [P, D], scales and bias [U], [P], [P], ragged lists -> [U, k], [U, k]
+  m.def(
+      "fusion_topk(Tensor user, Tensor item, SymInt k, Tensor? user_scale, Tensor? item_scale, "
+      "Tensor? item_bias, Tensor? exclude_offsets, Tensor? exclude_indices, Tensor? allowed, "
+      "Tensor? candidate_offsets, Tensor? candidate_indices) -> (Tensor, Tensor)");
+  // -> the sums over chosen pairs: [U, D], [P, D], [P], in the accumulation type
+  m.def(
+      "fusion_topk_backward(Tensor grad, Tensor indices, Tensor user, Tensor item, "
+      "Tensor? user_scale, Tensor? item_scale) -> (Tensor, Tensor, Tensor)");
+}

@@ -1,0 +1,67 @@
+"""Hands the native build over to CMake (CMakeLists.txt) and puts its products into the package.
+
+All metadata is in pyproject.toml. A changed C++ file rebuilds with
+``python setup.py build_ext --inplace``: the build folder is kept, so only that file is compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeBuild(build_ext):
+    """Configure, build and install by CMake; setuptools only says where the products go."""
+
+    def run(self) -> None:
+        editable = self.inplace or self.editable_mode
+        target = ROOT if editable else Path(self.build_lib).resolve()
+        compiler = os.environ.get("CXX", "c++")
+        if shutil.which(compiler) is None and shutil.which("g++") is None:
+            raise SystemExit(
+                f"fusionops needs a C++20 compiler to build and found none (looked for "
+                f"{compiler!r} and 'g++'): install one (Debian: apt-get install g++) or set CXX."
+            )
+        build = ROOT / "build" / f"{sys.implementation.cache_tag}"
+        self._cmake(
+            "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            f"-DPython_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Release",
+        )  # fmt: skip
+        jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
+        self._cmake("--build", str(build), "--parallel", jobs)
+        self._cmake("--install", str(build), "--prefix", str(target))
+
+    def _cmake(self, *arguments: str) -> None:
+        command = ["cmake", *arguments]
+        print("fusionops:", " ".join(command), flush=True)
+        try:
+            subprocess.run(command, check=True, cwd=ROOT)
+        except FileNotFoundError:
+            raise SystemExit(
+                "fusionops needs cmake and ninja to build: pip install cmake ninja, or let pip "
+                "build in isolation (without --no-build-isolation)."
+            ) from None
+        except subprocess.CalledProcessError as error:
+            raise SystemExit(
+                f"fusionops: the native build stopped (cmake exit code {error.returncode}); "
+                f"the reason is in the lines above."
+            ) from None
+
+    def get_outputs(self) -> list[str]:
+        package = Path(self.build_lib) / "fusionops"
+        return [str(path) for path in (*package.glob("*.so"), *package.glob("lib/*"))]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+
+# The sources are CMake's affair; the extension is named so that the wheel is marked as binary.
+setup(ext_modules=[Extension("fusionops._native", sources=[])], cmdclass={"build_ext": CMakeBuild})
