@@ -1,0 +1,185 @@
+"""Items without history: their vectors from those of the items that have one, by content.
+
+Kernel ridge regression with the mean as intercept, ``W = (K_ww + r I)^-1 K_wc`` and
+``E_c = W' E_w + (1 - W' 1) mean(E_w)``, and beside it the mean of the nearest content neighbours.
+The same regression says how popular such an item may become, for users without history.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+
+from fusionops.data.ids import Codes
+from fusionops.models.linear_fusion.content import Content
+from fusionops.models.linear_fusion.landmarks import Landmarks
+from fusionops.models.linear_fusion.parameters import Parameters
+
+Floats = npt.NDArray[np.float32]
+
+_RIDGE = 2.0  # in units of the kernel's mean diagonal
+_KERNEL_ENTRIES = 1 << 25  # 128 MB of float32 kernel at a time
+
+
+class ColdItems:
+    """The map from content to item vectors.
+
+    Parameters
+    ----------
+    content : Content
+    features : scipy.sparse.csr_array
+        ``[P_w, features]`` of the items with history.
+    basis : numpy.ndarray
+        ``int64 [b]``, the rows of ``features`` that the regression is expressed in.
+    coefficients : numpy.ndarray
+        ``float32 [b, rank + 2]``: of the vectors, of the constant 1, of the log of popularity.
+    mean : numpy.ndarray
+        ``float32 [rank + 1]``: mean vector and mean log of popularity of the items with history.
+    """
+
+    def __init__(
+        self,
+        content: Content,
+        features: sparse.csr_array,
+        basis: Codes,
+        coefficients: Floats,
+        mean: Floats,
+    ) -> None:
+        self.content = content
+        self._features, self._basis = features, basis
+        self._coefficients, self._mean = coefficients, mean
+
+    @classmethod
+    def fit(
+        cls,
+        content: Content,
+        features: sparse.csr_array,
+        kernel: Floats | Landmarks,
+        vectors: Floats,
+        popularity: Codes,
+    ) -> ColdItems:
+        """Solve the regression.
+
+        Parameters
+        ----------
+        kernel : numpy.ndarray or Landmarks
+            ``K_ww [P_w, P_w]``, overwritten, or the landmarks that stand for it.
+        vectors : numpy.ndarray
+            ``E_w``, ``float32 [P_w, rank]``.
+        popularity : numpy.ndarray
+            Number of users of each item, ``int64 [P_w]``.
+        """
+        log = np.log1p(popularity).astype(np.float32)
+        ones = np.ones_like(log)
+        targets = torch.from_numpy(np.column_stack([vectors, ones, log]))
+        if isinstance(kernel, Landmarks):
+            basis = kernel.codes
+            to_items = kernel.to_items
+            # Subset of regressors: the same regression in the span of the landmarks.
+            system = (to_items.mT @ to_items).double() + _RIDGE * kernel.inner
+            solved = torch.linalg.solve(system, (to_items.mT @ targets).double()).float()
+        else:
+            basis = np.arange(len(vectors))
+            system = torch.from_numpy(kernel)
+            system.diagonal().add_(_RIDGE)
+            solved = _solve(system, targets)
+        mean = np.append(vectors.mean(axis=0, dtype=np.float64), log.mean(dtype=np.float64))
+        return cls(content, features, basis, solved.numpy(), mean.astype(np.float32))
+
+    def vectors(
+        self, features: sparse.csr_array, warm_vectors: Floats, parameters: Parameters
+    ) -> tuple[Floats, Floats]:
+        """Vectors and expected log-popularity of items from their features.
+
+        An item without content gets the means.
+
+        Parameters
+        ----------
+        features : scipy.sparse.csr_array
+            ``[n, features]`` of the items asked for.
+        warm_vectors : numpy.ndarray
+            ``E_w``, ``float32 [P_w, rank]``.
+
+        Returns
+        -------
+        vectors : numpy.ndarray
+            ``float32 [n, rank]``, ``parameters.cold_factor`` in them.
+        log_popularity : numpy.ndarray
+            ``float32 [n]``.
+        """
+        step = max(1, _KERNEL_ENTRIES // max(1, self._features.shape[0]))
+        vectors = np.empty((features.shape[0], warm_vectors.shape[1]), np.float32)
+        log_popularity = np.empty(features.shape[0], np.float32)
+        for start in range(0, features.shape[0], step):
+            rows = slice(start, start + step)
+            kernel = self.content.kernel(features[rows], self._features)
+            fitted = kernel[:, self._basis] @ self._coefficients
+            spread = np.delete(fitted, -2, axis=1) + (1 - fitted[:, -2:-1]) * self._mean
+            near = self._neighbour_mean(kernel, warm_vectors, parameters.neighbours)
+            weight = np.float32(parameters.neighbour_weight)
+            blend = (spread[:, :-1] + weight * near) / (1 + weight)
+            vectors[rows] = np.float32(parameters.cold_factor) * blend
+            log_popularity[rows] = spread[:, -1]
+        return vectors, log_popularity
+
+    def _neighbour_mean(self, kernel: Floats, warm_vectors: Floats, neighbours: int) -> Floats:
+        """The kernel-weighted mean vector of the nearest items with history, ``[n, rank]``."""
+        count = min(neighbours, kernel.shape[1])
+        # A stable order, so that ties between neighbours do not depend on the algorithm.
+        chosen = np.argsort(-kernel, axis=1, kind="stable")[:, :count]
+        weights = np.take_along_axis(kernel, chosen, axis=1)
+        total = weights.sum(axis=1, keepdims=True)
+        weights /= np.where(total > 0, total, 1)
+        indptr = np.arange(len(kernel) + 1) * count
+        carry = sparse.csr_array(
+            (weights.ravel(), chosen.ravel(), indptr), shape=(len(kernel), kernel.shape[1])
+        )
+        return np.asarray(np.where(total > 0, carry @ warm_vectors, self._mean[:-1]))
+
+    def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """What JSON holds and what safetensors hold, for :meth:`from_state`."""
+        content, arrays = self.content.state()
+        arrays = {f"content.{name}": array for name, array in arrays.items()}
+        arrays |= {
+            "cold.features.data": self._features.data,
+            "cold.features.indices": self._features.indices.astype(np.int64),
+            "cold.features.indptr": self._features.indptr.astype(np.int64),
+            "cold.basis": self._basis,
+            "cold.coefficients": self._coefficients,
+            "cold.mean": self._mean,
+        }
+        return {"content": content, "features": self._features.shape[1]}, arrays
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> ColdItems:
+        """The inverse of :meth:`state`."""
+        prefix = "content."
+        content = Content.from_state(
+            state["content"],
+            {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)},
+        )
+        indptr = arrays["cold.features.indptr"]
+        features = sparse.csr_array(
+            (arrays["cold.features.data"], arrays["cold.features.indices"], indptr),
+            shape=(len(indptr) - 1, state["features"]),
+        )
+        return cls(
+            content,
+            features,
+            arrays["cold.basis"],
+            arrays["cold.coefficients"],
+            arrays["cold.mean"],
+        )
+
+
+def _solve(system: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Solve by Cholesky, or by LU where the sharpened kernel is not positive definite."""
+    factor, failed = torch.linalg.cholesky_ex(system)
+    if int(failed):
+        return torch.linalg.solve(system, targets)
+    solved: torch.Tensor = torch.cholesky_solve(targets, factor)
+    return solved

@@ -1,0 +1,247 @@
+"""What a fitted model knows, and how it comes to know it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from fusionops.data.ids import Codes, IdMap
+from fusionops.data.interactions import Interactions
+from fusionops.data.items import Items
+from fusionops.data.report import InputWarning
+from fusionops.models.linear_fusion.behaviour import (
+    dense_item_vectors,
+    item_scales,
+    scaled_histories,
+    streamed_item_vectors,
+)
+from fusionops.models.linear_fusion.cold import ColdItems
+from fusionops.models.linear_fusion.content import Content
+from fusionops.models.linear_fusion.histories import Histories
+from fusionops.models.linear_fusion.landmarks import Landmarks
+from fusionops.models.linear_fusion.parameters import Parameters
+from fusionops.models.linear_fusion.tables import items_from_json, items_to_json
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class State:
+    """A fitted model.
+
+    Attributes
+    ----------
+    users : IdMap
+    items : Items
+        The catalogue with its columns; code p is row p of every item array.
+    histories : Histories
+        The training rows of ``users``.
+    vectors : numpy.ndarray
+        ``float32 [P, rank]``, the item side of every score.
+    item_scale : numpy.ndarray
+        ``float32 [P]``, with which an item enters a profile.
+    users_per_item : numpy.ndarray
+        ``int64 [P]``; 0 for items without history.
+    popularity : numpy.ndarray
+        ``float32 [P]``: the number of users; below 1 what content lets expect of the others.
+    cold : ColdItems or None
+        None where items have no content.
+    """
+
+    users: IdMap
+    items: Items
+    histories: Histories
+    vectors: Floats
+    item_scale: Floats
+    users_per_item: Codes
+    popularity: Floats
+    cold: ColdItems | None
+
+    @property
+    def warm(self) -> Codes:
+        """The codes of the items with history."""
+        return np.flatnonzero(self.users_per_item)
+
+    def profiles(self, pairs: sparse.csr_array) -> Floats:
+        """User vectors ``[U, rank]``: the weighted sum of the items of each history, ``[U, P]``."""
+        weighted = pairs.copy()
+        weighted.data = weighted.data * self.item_scale[weighted.indices]
+        return np.ascontiguousarray(weighted @ self.vectors, dtype=np.float32)
+
+    def with_items(self, added: Items, parameters: Parameters) -> State:
+        """The state with more items behind the catalogue, none of which has history."""
+        warm = self.warm
+        vectors, popularity = _cold_arrays(
+            self.cold, added, self.vectors[warm], self.users_per_item[warm], parameters
+        )
+        none = np.zeros(len(added), np.int64)
+        return replace(
+            self,
+            items=self.items.append(added),
+            vectors=np.concatenate([self.vectors, vectors]),
+            item_scale=np.concatenate([self.item_scale, item_scales(none, parameters)]),
+            users_per_item=np.concatenate([self.users_per_item, none]),
+            popularity=np.concatenate([self.popularity, popularity]),
+        )
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """A small dict, a large dict and arrays, for :meth:`from_parts`."""
+        cold, arrays = (None, {}) if self.cold is None else self.cold.state()
+        arrays |= {
+            "items.vectors": self.vectors,
+            "items.scale": self.item_scale,
+            "items.users": self.users_per_item,
+            "items.popularity": self.popularity,
+            "histories.offsets": self.histories.offsets,
+            "histories.items": self.histories.items,
+            "histories.weights": self.histories.weights,
+        }
+        if self.histories.times is not None:
+            arrays["histories.times"] = self.histories.times.astype(np.int64)
+        tables = {"users": self.users.ids.tolist(), "items": items_to_json(self.items)}
+        return {"cold": cold, "ordered": self.histories.ordered}, tables, arrays
+
+    @classmethod
+    def from_parts(
+        cls, config: dict[str, Any], tables: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]
+    ) -> State:
+        """The inverse of :meth:`to_parts`."""
+        times = arrays.get("histories.times")
+        histories = Histories(
+            arrays["histories.offsets"],
+            arrays["histories.items"],
+            arrays["histories.weights"],
+            None if times is None else times.astype("datetime64[ns]"),
+            config["ordered"],
+        )
+        return cls(
+            IdMap(tables["users"]),
+            items_from_json(tables["items"]),
+            histories,
+            arrays["items.vectors"],
+            arrays["items.scale"],
+            arrays["items.users"],
+            arrays["items.popularity"],
+            None if config["cold"] is None else ColdItems.from_state(config["cold"], arrays),
+        )
+
+
+def fit_state(interactions: Interactions, items: Items | None, parameters: Parameters) -> State:
+    """Fit on interactions over the catalogue ``interactions.items``; see :class:`LinearFusion`."""
+    _check(interactions)
+    histories = Histories.from_interactions(interactions)
+    catalogue = _catalogue(interactions.items, items)
+    pairs = histories.pairs(len(catalogue))
+    pairs.eliminate_zeros()
+    users_per_item = np.bincount(pairs.indices, minlength=len(catalogue)).astype(np.int64)
+    warm = np.flatnonzero(users_per_item)
+    warm_items = catalogue.take(IdMap(catalogue.ids.ids[warm]))
+    scaled, warm_scale = scaled_histories(pairs[:, warm], parameters)
+    content = Content.fit(warm_items, parameters.content)
+    warm_vectors, cold = _fit_warm(scaled, content, warm_items, users_per_item[warm], parameters)
+
+    vectors = np.empty((len(catalogue), warm_vectors.shape[1]), np.float32)
+    item_scale = np.ones(len(catalogue), np.float32)
+    popularity = users_per_item.astype(np.float32)
+    vectors[warm], item_scale[warm] = warm_vectors, warm_scale
+    rest = np.flatnonzero(users_per_item == 0)
+    if len(rest):
+        vectors[rest], popularity[rest] = _cold_arrays(
+            cold,
+            catalogue.take(IdMap(catalogue.ids.ids[rest])),
+            warm_vectors,
+            users_per_item[warm],
+            parameters,
+        )
+    return State(
+        interactions.users,
+        catalogue,
+        histories,
+        vectors,
+        item_scale,
+        users_per_item,
+        popularity,
+        cold,
+    )
+
+
+def _fit_warm(
+    scaled: sparse.csr_array,
+    content: Content | None,
+    items: Items,
+    users_per_item: Codes,
+    parameters: Parameters,
+) -> tuple[Floats, ColdItems | None]:
+    """Vectors of the items with history, and the map from content to vectors."""
+    dense = len(items) <= parameters.dense_items
+    features = None if content is None else content.features(items)
+    kernel: Floats | Landmarks | None = None
+    if content is not None and features is not None:
+        kernel = content.kernel(features, features) if dense else Landmarks(content, features)
+    if dense:
+        assert not isinstance(kernel, Landmarks)
+        vectors = dense_item_vectors(scaled, kernel, parameters)
+    else:
+        assert not isinstance(kernel, np.ndarray)
+        vectors = streamed_item_vectors(scaled, kernel, parameters)
+    if content is None or features is None or kernel is None:
+        return vectors, None
+    return vectors, ColdItems.fit(content, features, kernel, vectors, users_per_item)
+
+
+def _cold_arrays(
+    cold: ColdItems | None,
+    items: Items,
+    warm_vectors: Floats,
+    users_per_item: Codes,
+    parameters: Parameters,
+) -> tuple[Floats, Floats]:
+    """Vectors and expected popularity, in [0, 1), of items without history."""
+    if cold is None:
+        mean = np.float32(parameters.cold_factor) * warm_vectors.mean(axis=0)
+        return np.tile(mean, (len(items), 1)), np.zeros(len(items), np.float32)
+    vectors, log = cold.vectors(cold.content.features(items), warm_vectors, parameters)
+    # An item that nobody has yet comes behind every item that somebody has.
+    largest = np.float32(np.log1p(users_per_item.max()))
+    return vectors, np.clip(log, 0, largest) / (largest + 1)
+
+
+def _check(interactions: Interactions) -> None:
+    if not isinstance(interactions, Interactions):
+        raise TypeError(
+            f"interactions: expected Interactions, got {type(interactions).__name__}; "
+            "make them with Interactions.from_table"
+        )
+    if len(interactions) == 0:
+        raise ValueError("interactions: expected at least one row, got none")
+    low = float(interactions.weight.min())
+    if not (np.isfinite(interactions.weight).all() and low >= 0):
+        raise ValueError(f"interactions: expected finite weights of at least 0, got {low}")
+    if not interactions.weight.any():
+        raise ValueError("interactions: expected a weight above 0, got none")
+
+
+def _catalogue(ids: IdMap, items: Items | None) -> Items:
+    """The items of the catalogue in the order of their codes, missing rows empty."""
+    if items is None:
+        return Items(ids)
+    if not isinstance(items, Items):
+        raise TypeError(
+            f"items: expected Items, got {type(items).__name__}; make them with Items.from_table"
+        )
+    if items.ids is ids:
+        return items
+    missing = np.flatnonzero(items.ids.encode(ids.ids, unknown="mark") < 0)
+    if len(missing):
+        warnings.warn(
+            f"items: {len(missing)} of the {len(ids)} items of the interactions have no row, for "
+            f"example {ids.ids[missing[0]]!r}; they are used without content",
+            InputWarning,
+            stacklevel=4,
+        )
+    return items.take(ids, missing="empty")
