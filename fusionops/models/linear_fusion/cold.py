@@ -179,7 +179,9 @@ class ColdItems:
 def _solve(system: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Solve by Cholesky, or by LU where the sharpened kernel is not positive definite."""
     factor, failed = torch.linalg.cholesky_ex(system)
-    if int(failed):
-        return torch.linalg.solve(system, targets)
-    solved: torch.Tensor = torch.cholesky_solve(targets, factor)
+    solved: torch.Tensor = (
+        torch.linalg.solve(system, targets)
+        if int(failed)
+        else torch.cholesky_solve(targets, factor)
+    )
     return solved

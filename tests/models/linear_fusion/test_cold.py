@@ -1,0 +1,103 @@
+"""Vectors of items that nobody has yet, from content alone."""
+
+import numpy as np
+import pytest
+
+from fusionops.data import IdMap, Items
+from fusionops.models import LinearFusion
+from fusionops.models.linear_fusion.cold import ColdItems
+from fusionops.models.linear_fusion.content import Content
+from fusionops.models.linear_fusion.landmarks import Landmarks
+from fusionops.models.linear_fusion.parameters import Parameters
+
+WARM = 36
+
+
+def fitted(items, streamed=False):
+    rng = np.random.default_rng(1)
+    warm = items.take(items.ids.ids[:WARM])
+    content = Content.fit(warm, None)
+    features = content.features(warm)
+    kernel = content.kernel(features, features)
+    vectors = rng.standard_normal((WARM, 6)).astype(np.float32)
+    users = rng.integers(1, 50, WARM)
+    chosen = Landmarks(content, features) if streamed else kernel.copy()
+    return ColdItems.fit(content, features, chosen, vectors, users), content, kernel, vectors, users
+
+
+def test_regression_and_neighbours_against_float64(items):
+    cold, content, kernel, vectors, users = fitted(items)
+    new = items.take(items.ids.ids[WARM:])
+    features = content.features(new)
+    parameters = Parameters(neighbours=3, neighbour_weight=0.5, cold_factor=2.0)
+    found, log = cold.vectors(features, vectors, parameters)
+
+    warm_features = content.features(items.take(items.ids.ids[:WARM]))
+    cross = content.kernel(features, warm_features).astype(np.float64)
+    weights = np.linalg.solve(kernel.astype(np.float64) + 2.0 * np.eye(WARM), cross.T).T
+    rest = 1 - weights.sum(axis=1, keepdims=True)
+    regression = weights @ vectors + rest * vectors.mean(axis=0)
+    near = np.zeros_like(cross)
+    for row, order in enumerate(np.argsort(-cross, axis=1, kind="stable")[:, :3]):
+        near[row, order] = cross[row, order] / cross[row, order].sum()
+    expected = 2.0 * (regression + 0.5 * near @ vectors) / 1.5
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    target = np.log1p(users)
+    np.testing.assert_allclose(log, weights @ target + rest[:, 0] * target.mean(), atol=1e-4)
+
+
+def test_landmarks_give_the_same_regression(items):
+    dense, content, _, vectors, _ = fitted(items)
+    streamed, *_ = fitted(items, streamed=True)
+    features = content.features(items.take(items.ids.ids[WARM:]))
+    expected, _ = dense.vectors(features, vectors, Parameters())
+    found, _ = streamed.vectors(features, vectors, Parameters())
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_an_item_without_content_gets_the_mean(items):
+    cold, content, _, vectors, users = fitted(items)
+    blank = Items(
+        IdMap(["blank"]),
+        text={"title": [None]},
+        categorical={"section": np.array([None], dtype=object)},
+    )
+    found, log = cold.vectors(content.features(blank), vectors, Parameters(cold_factor=1.0))
+    np.testing.assert_allclose(found[0], vectors.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(log[0], np.log1p(users).mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("dense_items", [20_000, 0])
+def test_adding_items_equals_a_refit_without_their_history(interactions, items, dense_items):
+    parameters = {"dense_items": dense_items}
+    together = LinearFusion(**parameters).fit(interactions, items)
+    warm = interactions.restrict(users=np.arange(len(interactions.users)), items=np.arange(WARM))
+    later = LinearFusion(**parameters).fit(warm, items).add_items(items.take(items.ids.ids[WARM:]))
+    assert later.items.ids == together.items.ids
+    pairs = [(user, item) for user in together.users.ids for item in items.ids.ids]
+    expected = together.score(pairs)
+    found = later.score(pairs)
+    assert found["how"] == expected["how"]
+    scores = expected["score"].to_numpy()
+    # eigh and GEMM may order their sums by shape, so equal up to float32 rounding.
+    np.testing.assert_allclose(found["score"].to_numpy(), scores, atol=1e-5 * scores.max())
+
+
+def test_cold_items_go_to_the_users_of_their_taste(model, items):
+    table = model.recommend(model.users.ids, k=1, candidates=items.ids.ids[WARM:])
+    sections = dict(zip(items.ids.ids.tolist(), items.categorical["section"], strict=True))
+    fits = [
+        sections[item] == ("kitchen" if int(user[1:]) % 2 == 0 else "garden")
+        for user, item in zip(table["user"].to_pylist(), table["item"].to_pylist(), strict=True)
+    ]
+    assert np.mean(fits) > 0.8
+    assert set(table["how"].to_pylist()) == {"content"}
+
+
+def test_without_content_cold_items_are_the_mean_item(interactions):
+    model = LinearFusion(cold_factor=1.0).fit(interactions)
+    np.testing.assert_allclose(
+        model.item_vectors[WARM:],
+        np.tile(model.item_vectors[:WARM].mean(axis=0), (len(model.items) - WARM, 1)),
+        atol=1e-6,
+    )
