@@ -46,9 +46,11 @@ class Parameters:
     content : sequence of str, optional
         The text and categorical columns that say what an item is like; by default all of them.
     dense_items : int
-        Largest number of items with history for which fitting holds a matrix of items by items
-        (20,000: 1.6 GB each for Gram matrix and kernel). Above, the Gram matrix is only applied,
-        never formed, and the content kernel is expressed by 1,024 landmark items.
+        Largest number of items with history for which fitting holds matrices of items by items,
+        and is exact. Above, the Gram matrix is only applied, never formed, and the content
+        kernel is expressed by 1,024 landmark items, which moves NDCG by less than .003. On two
+        cores, at rank 1,024: 12,000 items take 22 s and 2.3 GB exactly, 8 s and 0.9 GB so;
+        50,000 items take 40 s and 2.1 GB.
 
     Raises
     ------
@@ -66,7 +68,7 @@ class Parameters:
     neighbour_weight: float = 0.5
     cold_factor: float = 1.5
     content: Sequence[str] | None = None
-    dense_items: int = 20_000
+    dense_items: int = 10_000
 
     def __post_init__(self) -> None:
         for name, least in (("rank", 1), ("neighbours", 0), ("dense_items", 0)):

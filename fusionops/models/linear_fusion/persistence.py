@@ -2,7 +2,7 @@
 
 The data files carry their SHA-256 in their names, and ``config.json``, written last and moved into
 place in one step, says which of them belong together. A save that dies leaves the old config and
-the old files; what it had written already is removed by the next one.
+the old files; what it had written already is removed by the next one. One writer at a time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ VERSION = 1
 
 _CONFIG = "config.json"
 _DATA_FILE = re.compile(r"(model-[0-9a-f]{16}\.safetensors|tables-[0-9a-f]{16}\.json)")
+_TEMPORARY = ".saving-"
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -66,7 +67,8 @@ def save_directory(
     _write(directory / _CONFIG, _json(whole, indent=2))
     current = {entry["name"] for entry in files.values()}
     for file in directory.iterdir():
-        if _DATA_FILE.fullmatch(file.name) and file.name not in current:
+        old = _DATA_FILE.fullmatch(file.name) and file.name not in current
+        if old or file.name.startswith(_TEMPORARY):
             file.unlink()
 
 
@@ -142,7 +144,7 @@ def _read_data(directory: Path, entry: Mapping[str, str]) -> bytes:
 
 def _write(target: Path, data: bytes) -> None:
     """Write to a temporary name, flush to the disk, rename."""
-    handle, temporary = tempfile.mkstemp(prefix=".saving-", dir=target.parent)
+    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -67,7 +67,7 @@ def test_an_item_without_content_gets_the_mean(items):
     np.testing.assert_allclose(log[0], np.log1p(users).mean(), atol=1e-5)
 
 
-@pytest.mark.parametrize("dense_items", [20_000, 0])
+@pytest.mark.parametrize("dense_items", [10_000, 0])
 def test_adding_items_equals_a_refit_without_their_history(interactions, items, dense_items):
     parameters = {"dense_items": dense_items}
     together = LinearFusion(**parameters).fit(interactions, items)

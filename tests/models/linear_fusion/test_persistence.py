@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -83,6 +86,24 @@ def test_a_killed_save_leaves_the_old_model(interactions, items, tmp_path, monke
     assert LinearFusion.from_pretrained(tmp_path).item_vectors.shape[1] == 4
     new.save_pretrained(tmp_path)
     assert LinearFusion.from_pretrained(tmp_path).item_vectors.shape[1] == 5
+    assert len(files(tmp_path)) == 3
+
+
+def test_a_save_killed_by_the_system_leaves_the_old_model(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    code = f"""
+import os, signal
+import numpy as np
+from fusionops.models.linear_fusion import persistence
+persistence.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+persistence.save_directory({str(tmp_path)!r}, {{}}, {{}}, {{"a": np.zeros(3)}})
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(files(tmp_path)) == 4  # a temporary file was left
+    again = LinearFusion.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again.item_vectors, model.item_vectors)
+    again.save_pretrained(tmp_path)
     assert len(files(tmp_path)) == 3
 
 
