@@ -14,7 +14,7 @@ from fusionops.data import tables
 from fusionops.data.ids import Codes, IdMap
 from fusionops.data.report import Report
 
-Self = TypeVar("Self", bound="Entities")
+Table = TypeVar("Table", bound="Entities")
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,13 @@ class Entities:
         for kind in ("text", "numeric", "categorical", "media"):
             for name, column in getattr(self, kind).items():
                 if len(column) != len(self.ids):
-                    raise ValueError(f"{kind} column {name!r} must have {len(self.ids)} rows, got {len(column)}")
+                    raise ValueError(
+                        f"{kind} column {name!r} must have {len(self.ids)} rows, got {len(column)}"
+                    )
 
     @classmethod
     def from_table(
-        cls: type[Self],
+        cls: type[Table],
         table: pa.Table | Mapping[str, Any],
         *,
         id: str,
@@ -57,7 +59,7 @@ class Entities:
         categorical: Sequence[str] = (),
         media: Sequence[str] = (),
         report: Report | None = None,
-    ) -> Self:
+    ) -> Table:
         """Entities from named columns of a table, in the order of its rows.
 
         Parameters
@@ -76,9 +78,16 @@ class Entities:
         InputError
             A column is missing, the table is empty, or, without ``report``, a row cannot be used.
         """
-        for argument, names in (("text", text), ("numeric", numeric), ("categorical", categorical), ("media", media)):
+        for argument, names in (
+            ("text", text),
+            ("numeric", numeric),
+            ("categorical", categorical),
+            ("media", media),
+        ):
             if isinstance(names, str):
-                raise TypeError(f"{argument} must be a sequence of column names, got the string {names!r}")
+                raise TypeError(
+                    f"{argument} must be a sequence of column names, got the string {names!r}"
+                )
         subject = cls.__name__.lower()
         reader = tables.Reader(table, subject, Report(strict=True) if report is None else report)
         reader.require(id, *text, *numeric, *categorical, *media)
@@ -91,12 +100,16 @@ class Entities:
             ids=IdMap(reader.column(id).to_pylist()),
             text={name: _texts(reader.column(name)) for name in text},
             numeric={name: reader.numpy(name).astype(np.float64) for name in numeric},
-            categorical={name: np.array(_texts(reader.column(name)), dtype=object) for name in categorical},
+            categorical={
+                name: np.array(_texts(reader.column(name)), dtype=object) for name in categorical
+            },
             media={name: _texts(reader.column(name)) for name in media},
         )
 
-    def take(self: Self, ids: npt.ArrayLike | IdMap, *, missing: Literal["raise", "empty"] = "raise") -> Self:
-        """These entities in this order.
+    def take(
+        self: Table, ids: npt.ArrayLike | IdMap, *, missing: Literal["raise", "empty"] = "raise"
+    ) -> Table:
+        """Return these entities in this order.
 
         Parameters
         ----------
@@ -110,19 +123,28 @@ class Entities:
         codes = self.ids.encode(wanted.ids, unknown="raise" if missing == "raise" else "mark")
         return self._gather(codes, wanted)
 
-    def append(self: Self, other: Self) -> Self:
-        """These rows, then the others; a column that one side lacks is missing there."""
+    def append(self: Table, other: Table) -> Table:
+        """Return these rows, then the others; a column that one side lacks is missing there."""
         kinds = {}
-        for kind, empty in (("text", None), ("numeric", np.nan), ("categorical", None), ("media", None)):
+        for kind, empty in (
+            ("text", None),
+            ("numeric", np.nan),
+            ("categorical", None),
+            ("media", None),
+        ):
             ours, theirs = getattr(self, kind), getattr(other, kind)
             kinds[kind] = {
-                name: _join(ours.get(name, [empty] * len(self)), theirs.get(name, [empty] * len(other)), kind)
+                name: _join(
+                    ours.get(name, [empty] * len(self)),
+                    theirs.get(name, [empty] * len(other)),
+                    kind,
+                )
                 for name in {**ours, **theirs}
             }
         return type(self)(IdMap(np.concatenate([self.ids.ids, other.ids.ids])), **kinds)
 
     def filter(self, where: Mapping[str, Any] | Callable[[dict[str, Any]], bool]) -> Codes:
-        """The codes of the rows that satisfy a condition.
+        """Return the codes of the rows that satisfy a condition.
 
         Parameters
         ----------
@@ -132,23 +154,29 @@ class Entities:
             of a row (a dict with its id and columns) that returns a bool.
         """
         if callable(where):
-            return np.array([code for code in range(len(self)) if where(self.row(code))], dtype=np.int64)
+            return np.array(
+                [code for code in range(len(self)) if where(self.row(code))], dtype=np.int64
+            )
         if not isinstance(where, Mapping):
-            raise TypeError(f"where must be a mapping or a function of a row, got {type(where).__name__}")
+            raise TypeError(
+                f"where must be a mapping or a function of a row, got {type(where).__name__}"
+            )
         mask = np.ones(len(self), dtype=bool)
         for name, condition in where.items():
             mask &= _satisfies(self.column(name), condition)
         return np.flatnonzero(mask)
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """A column of any kind by its name, ``id`` for the ids."""
+        """Return a column of any kind by its name, ``id`` for the ids."""
         if name == "id":
             return self.ids.ids
         for kind in (self.text, self.numeric, self.categorical, self.media):
             if name in kind:
                 column = kind[name]
                 return column if isinstance(column, np.ndarray) else np.array(column, dtype=object)
-        raise KeyError(f"there is no column {name!r}; the columns are {', '.join(map(repr, self.columns))}")
+        raise KeyError(
+            f"there is no column {name!r}; the columns are {', '.join(map(repr, self.columns))}"
+        )
 
     def row(self, code: int) -> dict[str, Any]:
         """One row as a dict, with its id under ``id``."""
@@ -159,26 +187,37 @@ class Entities:
         """The names of the columns, the id left out."""
         return [*self.text, *self.numeric, *self.categorical, *self.media]
 
-    def _gather(self: Self, codes: Codes, ids: IdMap) -> Self:
+    def _gather(self: Table, codes: Codes, ids: IdMap) -> Table:
         absent = codes < 0
         numeric = {
-            name: np.where(absent, np.nan, _padded(column, np.nan)[codes]) for name, column in self.numeric.items()
+            name: np.where(absent, np.nan, _padded(column, np.nan)[codes])
+            for name, column in self.numeric.items()
         }
-        categorical = {name: _padded(column, None)[codes] for name, column in self.categorical.items()}
-        text = {name: [column[c] if c >= 0 else None for c in codes] for name, column in self.text.items()}
-        media = {name: [column[c] if c >= 0 else None for c in codes] for name, column in self.media.items()}
+        categorical = {
+            name: _padded(column, None)[codes] for name, column in self.categorical.items()
+        }
+        text = {
+            name: [column[c] if c >= 0 else None for c in codes]
+            for name, column in self.text.items()
+        }
+        media = {
+            name: [column[c] if c >= 0 else None for c in codes]
+            for name, column in self.media.items()
+        }
         return type(self)(ids, text, numeric, categorical, media)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        names = [f"{f.name}: {', '.join(getattr(self, f.name))}" for f in fields(self) if f.name != "ids"]
+        names = [
+            f"{f.name}: {', '.join(getattr(self, f.name))}" for f in fields(self) if f.name != "ids"
+        ]
         return f"{type(self).__name__}({len(self)} rows; {'; '.join(n for n in names if not n.endswith(': '))})"
 
 
 def _padded(column: npt.NDArray[Any], empty: Any) -> npt.NDArray[Any]:
-    """The column with a missing value behind it, where code -1 points."""
+    """Return the column with a missing value behind it, where code -1 points."""
     return np.concatenate([column, np.array([empty], dtype=column.dtype)])
 
 
@@ -201,7 +240,11 @@ def _satisfies(column: npt.NDArray[Any], condition: Any) -> npt.NDArray[np.bool_
         low = -np.inf if condition.start is None else condition.start
         high = np.inf if condition.stop is None else condition.stop
         return (numbers >= low) & (numbers <= high)
-    wanted = list(condition) if isinstance(condition, (list, tuple, set, frozenset, np.ndarray)) else [condition]
+    wanted = (
+        list(condition)
+        if isinstance(condition, (list, tuple, set, frozenset, np.ndarray))
+        else [condition]
+    )
     if column.dtype == object:
         chosen = set(wanted) - {None}
         return np.array([value in chosen for value in column], dtype=bool)

@@ -45,7 +45,7 @@ class IdMap:
 
     @classmethod
     def from_values(cls, values: pa.Array | pa.ChunkedArray | npt.ArrayLike) -> IdMap:
-        """The map of the distinct values, sorted, so that it does not depend on their order."""
+        """Return the map of the distinct values, sorted, so that it does not depend on their order."""
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         if isinstance(values, pa.Array):
@@ -53,9 +53,12 @@ class IdMap:
         return cls(np.unique(_id_array(values)))
 
     def encode(
-        self, values: npt.ArrayLike | pa.Array | pa.ChunkedArray, *, unknown: Literal["raise", "mark"] = "raise"
+        self,
+        values: npt.ArrayLike | pa.Array | pa.ChunkedArray,
+        *,
+        unknown: Literal["raise", "mark"] = "raise",
     ) -> Codes:
-        """The codes of ``values``.
+        """Return the codes of ``values``.
 
         Parameters
         ----------
@@ -83,18 +86,21 @@ class IdMap:
         # A table has far more rows than ids: look up each distinct value once.
         dictionary = column.dictionary_encode()
         table = np.array(
-            [self._codes.get(value, -1) for value in dictionary.dictionary.to_pylist()] + [-1], dtype=np.int64
+            [self._codes.get(value, -1) for value in dictionary.dictionary.to_pylist()] + [-1],
+            dtype=np.int64,
         )
         codes = table[dictionary.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
         if unknown == "raise":
             missing = np.flatnonzero(codes < 0)
             if len(missing):
                 example = column[int(missing[0])].as_py()
-                raise KeyError(f"{len(missing)} of {len(codes)} ids are unknown, for example {example!r}")
+                raise KeyError(
+                    f"{len(missing)} of {len(codes)} ids are unknown, for example {example!r}"
+                )
         return codes
 
     def decode(self, codes: npt.ArrayLike) -> npt.NDArray[Any]:
-        """The ids of ``codes``; any shape. A code outside ``0..n-1`` raises IndexError."""
+        """Return the ids of ``codes``; any shape. A code outside ``0..n-1`` raises IndexError."""
         codes = np.asarray(codes, dtype=np.int64)
         if codes.size and codes.min() < 0:
             raise IndexError(f"codes must be at least 0, got {codes.min()}")
@@ -125,7 +131,7 @@ class IdMap:
 
 
 def _id_array(ids: Any) -> npt.NDArray[Any]:
-    """An owned array of int64 or of unicode, or TypeError."""
+    """Return an owned array of int64 or of unicode, or TypeError."""
     array = np.array(ids if isinstance(ids, (np.ndarray, pa.Array)) else list(ids))
     if array.ndim != 1:
         raise ValueError(f"ids must be one-dimensional, got shape {list(array.shape)}")
@@ -133,13 +139,15 @@ def _id_array(ids: Any) -> npt.NDArray[Any]:
         return array.astype(np.str_)
     if array.dtype.kind in "iu" or array.size == 0:
         return array.astype(np.int64) if array.dtype.kind != "U" else array
-    if array.dtype.kind == "U" and (isinstance(ids, np.ndarray) or all(isinstance(value, str) for value in ids)):
+    if array.dtype.kind == "U" and (
+        isinstance(ids, np.ndarray) or all(isinstance(value, str) for value in ids)
+    ):
         return array
     raise TypeError(f"ids must be all strings or all integers, got {array.dtype}")
 
 
 def _id_column(values: Any) -> pa.Array:
-    """The values as one Arrow array of strings or integers, or TypeError."""
+    """Return the values as one Arrow array of strings or integers, or TypeError."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     elif not isinstance(values, pa.Array):
@@ -150,6 +158,11 @@ def _id_column(values: Any) -> pa.Array:
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
     kind = values.type
-    if not (pa.types.is_integer(kind) or pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not (
+        pa.types.is_integer(kind)
+        or pa.types.is_null(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+    ):
         raise TypeError(f"ids must be strings or integers, got {kind}")
     return values

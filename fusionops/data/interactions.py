@@ -59,8 +59,10 @@ class Interactions:
         for name, codes, ids in (("user", self.user, self.users), ("item", self.item, self.items)):
             if codes.dtype != np.int64:
                 raise TypeError(f"{name} must be int64 codes, got {codes.dtype}")
-            if n and not (0 <= codes.min() and codes.max() < len(ids)):
-                raise ValueError(f"{name} must hold codes in 0..{len(ids) - 1}, got {codes.min()}..{codes.max()}")
+            if n and not (codes.min() >= 0 and codes.max() < len(ids)):
+                raise ValueError(
+                    f"{name} must hold codes in 0..{len(ids) - 1}, got {codes.min()}..{codes.max()}"
+                )
 
     @classmethod
     def from_table(
@@ -100,10 +102,14 @@ class Interactions:
             A column is missing, the table is empty, or, without ``report``, a row cannot be used.
         """
         if event_weights is not None and event is None:
-            raise ValueError("event_weights was given without event, the name of the column of events")
+            raise ValueError(
+                "event_weights was given without event, the name of the column of events"
+            )
         report = Report(strict=True) if report is None else report
         reader = tables.Reader(table, "interactions", report)
-        reader.require(user, item, *(name for name in (time, event, weight, session) if name is not None))
+        reader.require(
+            user, item, *(name for name in (time, event, weight, session) if name is not None)
+        )
         reader.drop_missing(user, "user id")
         reader.drop_missing(item, "item id")
         reader.drop_unknown(user, users, "user")
@@ -114,16 +120,22 @@ class Interactions:
             reader.parse_numbers(weight)
         if event is not None and event_weights is not None:
             reader.drop_unless(event, event_weights, "event without a weight")
-        reader.note_duplicates([name for name in (user, item, time, event, session) if name is not None])
+        reader.note_duplicates(
+            [name for name in (user, item, time, event, session) if name is not None]
+        )
         reader.require_rows()
 
         users = IdMap.from_values(reader.column(user)) if users is None else users
         items = IdMap.from_values(reader.column(item)) if items is None else items
-        events = None if event is None else np.asarray(reader.column(event).to_pylist(), dtype=np.str_)
+        events = (
+            None if event is None else np.asarray(reader.column(event).to_pylist(), dtype=np.str_)
+        )
         weights = None if weight is None else reader.numpy(weight).astype(np.float32)
         if event_weights is not None and events is not None:
             kinds, which = np.unique(events, return_inverse=True)
-            of_kind = np.array([event_weights[str(kind)] for kind in kinds], dtype=np.float32)[which]
+            of_kind = np.array([event_weights[str(kind)] for kind in kinds], dtype=np.float32)[
+                which
+            ]
             weights = of_kind if weights is None else weights * of_kind
         return cls(
             user=users.encode(reader.column(user)),
@@ -137,14 +149,17 @@ class Interactions:
         )
 
     def select(self, rows: npt.ArrayLike) -> Interactions:
-        """The rows of a bool mask or of an index, with the same id maps."""
+        """Return the rows of a bool mask or of an index, with the same id maps."""
         rows = np.asarray(rows)
         columns = ("user", "item", "time", "event", "weight", "session")
-        chosen = {name: None if getattr(self, name) is None else getattr(self, name)[rows] for name in columns}
+        chosen = {
+            name: None if getattr(self, name) is None else getattr(self, name)[rows]
+            for name in columns
+        }
         return replace(self, **chosen)
 
     def ordered(self) -> Interactions:
-        """The rows sorted by user, then time, then their present order."""
+        """Return the rows sorted by user, then time, then their present order."""
         keys = (self.user,) if self.time is None else (self.time, self.user)
         return self.select(np.lexsort(keys))
 
@@ -160,8 +175,10 @@ class Interactions:
         rows = self.ordered()
         return rows.select(rows.is_first_of_pair())
 
-    def restrict(self, *, users: npt.ArrayLike | None = None, items: npt.ArrayLike | None = None) -> Interactions:
-        """The rows of some users and items, with new id maps that hold only these.
+    def restrict(
+        self, *, users: npt.ArrayLike | None = None, items: npt.ArrayLike | None = None
+    ) -> Interactions:
+        """Return the rows of some users and items, with new id maps that hold only these.
 
         Parameters
         ----------
@@ -182,9 +199,11 @@ class Interactions:
         )
 
     def matrix(self) -> sparse.csr_array:
-        """The binary matrix of the pairs, ``float32`` CSR, shape ``[n_users, n_items]``."""
+        """Return the binary matrix of the pairs, ``float32`` CSR, shape ``[n_users, n_items]``."""
         shape = (len(self.users), len(self.items))
-        matrix = sparse.csr_array((np.ones(len(self), np.float32), (self.user, self.item)), shape=shape)
+        matrix = sparse.csr_array(
+            (np.ones(len(self), np.float32), (self.user, self.item)), shape=shape
+        )
         matrix.sum_duplicates()
         matrix.data[:] = 1.0
         return matrix
@@ -197,7 +216,7 @@ class Interactions:
 
 
 def _renumber(kept: Codes, n: int) -> Codes:
-    """A table from old code to new, -1 for those that go."""
+    """Return a table from old code to new, -1 for those that go."""
     new = np.full(n, -1, dtype=np.int64)
     new[kept] = np.arange(len(kept))
     return new

@@ -17,7 +17,7 @@ PATH = Path(__file__).with_name("online_retail.parquet")
 
 
 def load(path: str | Path = PATH, *, report: Report | None = None) -> tuple[Interactions, Items]:
-    """The purchases and the items, cleaned.
+    """Return the purchases and the items, cleaned.
 
     A purchase has a known customer, is no cancellation, has a positive quantity and price, and is
     of a product: a StockCode that begins with five digits. An item is the StockCode in upper case,
@@ -41,10 +41,17 @@ def load(path: str | Path = PATH, *, report: Report | None = None) -> tuple[Inte
     table = _clean(read_table(path), Report() if report is None else report)
     # Repeated lines of an invoice are in the source and stay: a pair counts once in every protocol.
     interactions = Interactions.from_table(
-        table, user="CustomerID", item="StockCode", time="InvoiceDate", session="InvoiceNo", report=Report()
+        table,
+        user="CustomerID",
+        item="StockCode",
+        time="InvoiceDate",
+        session="InvoiceNo",
+        report=Report(),
     )
     descriptions = _most_frequent_text(table)
-    prices = _median(interactions.item, table["UnitPrice"].to_numpy().astype(np.float64), len(interactions.items))
+    prices = _median(
+        interactions.item, table["UnitPrice"].to_numpy().astype(np.float64), len(interactions.items)
+    )
     items = Items(
         ids=interactions.items,
         text={"description": [descriptions.get(code) for code in interactions.items.ids.tolist()]},
@@ -54,7 +61,7 @@ def load(path: str | Path = PATH, *, report: Report | None = None) -> tuple[Inte
 
 
 def _clean(table: pa.Table, report: Report) -> pa.Table:
-    """The rows that are purchases of products, StockCode in upper case."""
+    """Return the rows that are purchases of products, StockCode in upper case."""
     code = pc.utf8_upper(table["StockCode"])
     table = table.set_column(table.column_names.index("StockCode"), "StockCode", code)
     steps = (
@@ -62,7 +69,11 @@ def _clean(table: pa.Table, report: Report) -> pa.Table:
         ("of cancelled invoices", "InvoiceNo", lambda c: pc.invert(pc.starts_with(c, "C"))),
         ("with a quantity of 0 or less", "Quantity", lambda c: pc.greater(c, 0)),
         ("with a price of 0 or less", "UnitPrice", lambda c: pc.greater(c, 0)),
-        ("whose StockCode is no product", "StockCode", lambda c: pc.match_substring_regex(c, r"^\d{5}")),
+        (
+            "whose StockCode is no product",
+            "StockCode",
+            lambda c: pc.match_substring_regex(c, r"^\d{5}"),
+        ),
     )
     for what, name, test in steps:
         keep = pc.fill_null(test(table[name]), False)
@@ -70,7 +81,11 @@ def _clean(table: pa.Table, report: Report) -> pa.Table:
         if gone.num_rows:
             example = {column: gone[column][0].as_py() for column in ("InvoiceNo", name)}
             shown = ", ".join(f"{column} {value}" for column, value in example.items())
-            report.add(f"online_retail: {gone.num_rows:,} rows {what}, for example {shown}; left out", gone.num_rows, example)
+            report.add(
+                f"online_retail: {gone.num_rows:,} rows {what}, for example {shown}; left out",
+                gone.num_rows,
+                example,
+            )
         table = table.filter(keep)
     return table
 
@@ -81,11 +96,13 @@ def _most_frequent_text(table: pa.Table) -> dict[str, str]:
     counts = counts.filter(pc.is_valid(counts["Description"]))
     # Sorted by count ascending and text descending, the last writer of a dict is the answer.
     counts = counts.sort_by([("count_all", "ascending"), ("Description", "descending")])
-    return dict(zip(counts["StockCode"].to_pylist(), counts["Description"].to_pylist(), strict=True))
+    return dict(
+        zip(counts["StockCode"].to_pylist(), counts["Description"].to_pylist(), strict=True)
+    )
 
 
 def _median(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
-    """The median of the values of each group 0..n-1, every one of which has a value; float64 [n]."""
+    """Return the median of the values of each group 0..n-1, every one of which has a value; float64 [n]."""
     order = np.lexsort((values, group))
     size = np.bincount(group, minlength=n)
     start = np.cumsum(size) - size

@@ -61,7 +61,9 @@ class Report:
     strict: bool = False
     problems: list[Problem] = field(default_factory=list)
 
-    def add(self, sentence: str, count: int, example: Any = None, *, severity: Severity = "dropped") -> None:
+    def add(
+        self, sentence: str, count: int, example: Any = None, *, severity: Severity = "dropped"
+    ) -> None:
         """Record a problem; raise InputError where it is an error, or where this report is strict."""
         problem = Problem(sentence, count, example, severity)
         self.problems.append(problem)

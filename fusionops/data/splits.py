@@ -55,8 +55,10 @@ class Split:
         )
 
 
-def last_fraction(interactions: Interactions, fraction: float = 0.2, *, name: str = "last fraction") -> Split:
-    """The last pairs of each user, by the time of their first row.
+def last_fraction(
+    interactions: Interactions, fraction: float = 0.2, *, name: str = "last fraction"
+) -> Split:
+    """Return the last pairs of each user, by the time of their first row.
 
     Of n pairs the first ``floor((1 - fraction) n)`` are training, at least one.
 
@@ -73,15 +75,19 @@ def last_fraction(interactions: Interactions, fraction: float = 0.2, *, name: st
     return walk.split(walk.rank < _cut(walk, fraction), name=name)
 
 
-def leave_last_out(interactions: Interactions, n: int = 1, *, name: str = "leave last out") -> Split:
-    """The last ``n`` pairs of each user; users with no more than ``n`` pairs are training only."""
+def leave_last_out(
+    interactions: Interactions, n: int = 1, *, name: str = "leave last out"
+) -> Split:
+    """Return the last ``n`` pairs of each user; users with no more than ``n`` pairs are training only."""
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     walk = _Walk(interactions)
     return walk.split((walk.rank < walk.count - n) | (walk.count <= n), name=name)
 
 
-def next_visit(interactions: Interactions, fraction: float = 0.2, *, name: str = "next visit") -> Split:
+def next_visit(
+    interactions: Interactions, fraction: float = 0.2, *, name: str = "next visit"
+) -> Split:
     """As :func:`last_fraction`, but the session that the cut falls into goes wholly to training.
 
     What is asked for is then what the user takes on later visits, not the rest of a basket.
@@ -105,7 +111,9 @@ def next_visit(interactions: Interactions, fraction: float = 0.2, *, name: str =
     return walk.split(training, name=name, whole_session=True)
 
 
-def global_time(interactions: Interactions, date: str | Date | np.datetime64, *, name: str = "global time") -> Split:
+def global_time(
+    interactions: Interactions, date: str | Date | np.datetime64, *, name: str = "global time"
+) -> Split:
     """Before a moment and from it on; users and items without a training row stay in the id maps.
 
     Test pairs are those whose first row lies at the moment or later, of users with a training row.
@@ -117,10 +125,16 @@ def global_time(interactions: Interactions, date: str | Date | np.datetime64, *,
     assert pairs.time is not None
     known = np.zeros(len(rows.users), dtype=bool)
     known[rows.user[before]] = True
-    return make_split(rows.select(before), pairs.select((pairs.time >= as_time(date)) & known[pairs.user]), name=name)
+    return make_split(
+        rows.select(before),
+        pairs.select((pairs.time >= as_time(date)) & known[pairs.user]),
+        name=name,
+    )
 
 
-def cold_items(interactions: Interactions, date: str | Date | np.datetime64, *, name: str = "cold items") -> Split:
+def cold_items(
+    interactions: Interactions, date: str | Date | np.datetime64, *, name: str = "cold items"
+) -> Split:
     """As :func:`global_time`, but only items first sold at the moment or later are ranked and asked for."""
     whole = global_time(interactions, date, name=name)
     warm = np.zeros(len(interactions.items), dtype=bool)
@@ -128,12 +142,19 @@ def cold_items(interactions: Interactions, date: str | Date | np.datetime64, *, 
     sold = np.zeros_like(warm)
     sold[interactions.item] = True
     return make_split(
-        whole.train, whole.test.select(~warm[whole.test.item]), candidates=np.flatnonzero(sold & ~warm), name=name
+        whole.train,
+        whole.test.select(~warm[whole.test.item]),
+        candidates=np.flatnonzero(sold & ~warm),
+        name=name,
     )
 
 
 def held_out_items(
-    interactions: Interactions, fraction: float = 0.1, *, seed: int = 0, name: str = "held-out items"
+    interactions: Interactions,
+    fraction: float = 0.1,
+    *,
+    seed: int = 0,
+    name: str = "held-out items",
 ) -> Split:
     """Random items lose all their rows and are the ones to be ranked: cold start without a date."""
     if not 0.0 < fraction < 1.0:
@@ -145,7 +166,10 @@ def held_out_items(
     held[chosen] = True
     pairs = rows.first_pairs()
     return make_split(
-        rows.select(~held[rows.item]), pairs.select(held[pairs.item]), candidates=np.sort(chosen), name=name
+        rows.select(~held[rows.item]),
+        pairs.select(held[pairs.item]),
+        candidates=np.sort(chosen),
+        name=name,
     )
 
 
@@ -164,7 +188,7 @@ def k_core(interactions: Interactions, k: int = 5) -> Interactions:
 
 
 def same_session_share(split: Split) -> float:
-    """The share of test pairs in the same session as the user's last training pair.
+    """Return the share of test pairs in the same session as the user's last training pair.
 
     A high share says that the split asks for the completion of a basket, which is easier than the next visit.
     """
@@ -174,7 +198,9 @@ def same_session_share(split: Split) -> float:
     if len(test) == 0:
         return float("nan")
     last = np.full(len(train.users), -1, dtype=np.int64)
-    last[train.user] = np.arange(len(train))  # sorted by user and time: the last write is the last pair
+    last[train.user] = np.arange(
+        len(train)
+    )  # sorted by user and time: the last write is the last pair
     has_train = last[test.user] >= 0
     return float(np.mean(has_train & (train.session[last[test.user]] == test.session)))
 
@@ -187,7 +213,7 @@ def make_split(
     name: str,
     notes: tuple[str, ...] = (),
 ) -> Split:
-    """A Split over these parts, with the users that have test pairs."""
+    """Return a Split over these parts, with the users that have test pairs."""
     return Split(train, test, candidates, np.unique(test.user), name, notes)
 
 
@@ -204,7 +230,7 @@ class _Walk:
         self.rank = np.arange(len(self.pairs)) - self.start
 
     def split(self, training: Mask, *, name: str, whole_session: bool = False) -> Split:
-        """The split whose training pairs are those of the mask."""
+        """Return the split whose training pairs are those of the mask."""
         rows, n = self.rows, len(self.rows.users)
         # The last training pair's first row is where the user's training ends.
         end = np.full(n, -1, dtype=np.int64)
@@ -221,7 +247,7 @@ class _Walk:
 
 
 def _cut(walk: _Walk, fraction: float) -> Codes:
-    """The number of training pairs of each pair's user."""
+    """Return the number of training pairs of each pair's user."""
     # 1e-9: (1 - 0.2) * 5 must floor to 4 whatever the last bit of the product is.
     return np.maximum(1, np.floor((1.0 - fraction) * walk.count + 1e-9)).astype(np.int64)
 

@@ -47,7 +47,9 @@ def read_table(path: str | Path, *, strings: Sequence[str] = ()) -> pa.Table:
 
             return csv.read_csv(
                 path,
-                parse_options=csv.ParseOptions(delimiter="\t" if ending == ".tsv" else ",", newlines_in_values=True),
+                parse_options=csv.ParseOptions(
+                    delimiter="\t" if ending == ".tsv" else ",", newlines_in_values=True
+                ),
                 convert_options=csv.ConvertOptions(
                     column_types=dict.fromkeys(strings, pa.string()), strings_can_be_null=True
                 ),
@@ -73,14 +75,16 @@ class Reader:
         if isinstance(table, Mapping):
             table = pa.table(dict(table))
         if not isinstance(table, pa.Table):
-            raise TypeError(f"{subject} must be a pyarrow.Table or a mapping of columns, got {type(table).__name__}")
+            raise TypeError(
+                f"{subject} must be a pyarrow.Table or a mapping of columns, got {type(table).__name__}"
+            )
         self.table = table
         self.subject = subject
         self.report = report
         self.rows = np.arange(table.num_rows)  # row numbers of the file, for the examples
 
     def require(self, *names: str) -> None:
-        """The columns exist and the table has rows."""
+        """Return the columns exist and the table has rows."""
         missing = [name for name in names if name not in self.table.column_names]
         if missing:
             self.report.add(
@@ -99,12 +103,12 @@ class Reader:
             self.report.add(f"{self.subject}: the table {left}, 0 rows", 0, severity="error")
 
     def column(self, name: str) -> pa.Array:
-        """The column as one Arrow array."""
+        """Return the column as one Arrow array."""
         column = self.table[name].combine_chunks()
         return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
 
     def numpy(self, name: str) -> npt.NDArray[Any]:
-        """The column as a NumPy array."""
+        """Return the column as a NumPy array."""
         return np.array(self.column(name).to_numpy(zero_copy_only=False))
 
     def codes(self, name: str) -> npt.NDArray[np.int64]:
@@ -128,7 +132,12 @@ class Reader:
         good = column.is_valid()
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             good = pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(column), ""), False)
-        self.keep(good, lambda n, row: f"{_count(n, 'row')} without {what} in column {name!r}, for example row {row}")
+        self.keep(
+            good,
+            lambda n, row: (
+                f"{_count(n, 'row')} without {what} in column {name!r}, for example row {row}"
+            ),
+        )
 
     def drop_unknown(self, name: str, ids: IdMap | None, what: str) -> None:
         """Leave out rows whose id is not in the map."""
@@ -148,7 +157,9 @@ class Reader:
         times = to_utc(column)
         good = times.is_valid()
         self.replace(name, times, keep_original=column)
-        self.keep_values(name, good, f"whose time in column {name!r} is missing or cannot be read", shown=column)
+        self.keep_values(
+            name, good, f"whose time in column {name!r} is missing or cannot be read", shown=column
+        )
 
     def parse_numbers(self, name: str, *, missing_allowed: bool = False) -> None:
         """Turn the column into float64, leaving out (or, if allowed, keeping as NaN) what is not a finite number."""
@@ -183,7 +194,9 @@ class Reader:
 
     def drop_duplicates(self, name: str, what: str) -> None:
         """Leave out rows that repeat an earlier value of one column."""
-        self.keep_values(name, ~self.repeats([name]), f"that repeat an earlier {what} in column {name!r}")
+        self.keep_values(
+            name, ~self.repeats([name]), f"that repeat an earlier {what} in column {name!r}"
+        )
 
     def repeats(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which rows repeat an earlier one in all of these columns."""
@@ -200,17 +213,25 @@ class Reader:
         """Put a parsed column in the place of the raw one."""
         self.table = self.table.set_column(self.table.column_names.index(name), name, column)
 
-    def keep_values(self, name: str, mask: Any, what: str, *, shown: pa.Array | None = None) -> None:
+    def keep_values(
+        self, name: str, mask: Any, what: str, *, shown: pa.Array | None = None
+    ) -> None:
         """Keep the rows of the mask; the sentence shows a value that went."""
         column = self.column(name) if shown is None else shown
         self.keep(
             mask,
-            lambda n, row: f"{_count(n, 'row')} {what}, for example {column[self._at(row)].as_py()!r} in row {row}",
+            lambda n, row: (
+                f"{_count(n, 'row')} {what}, for example {column[self._at(row)].as_py()!r} in row {row}"
+            ),
         )
 
     def keep(self, mask: Any, sentence: Callable[[int, int], str]) -> None:
         """Keep the rows of the mask and report the others, with their count and the first row number."""
-        mask = mask.to_numpy(zero_copy_only=False) if isinstance(mask, (pa.Array, pa.ChunkedArray)) else mask
+        mask = (
+            mask.to_numpy(zero_copy_only=False)
+            if isinstance(mask, (pa.Array, pa.ChunkedArray))
+            else mask
+        )
         gone = np.flatnonzero(~mask)
         if len(gone):
             row = int(self.rows[gone[0]])
@@ -223,7 +244,7 @@ class Reader:
 
 
 def to_numbers(column: pa.Array) -> npt.NDArray[np.float64]:
-    """The column as float64, NaN where it is null or not a number."""
+    """Return the column as float64, NaN where it is null or not a number."""
     if _is_numeric(column.type) or pa.types.is_boolean(column.type):
         return np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
     numbers = np.full(len(column), np.nan)
@@ -236,7 +257,9 @@ def to_numbers(column: pa.Array) -> npt.NDArray[np.float64]:
 
 
 def _is_numeric(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
 
 
 def _count(n: int, noun: str) -> str:

@@ -12,7 +12,7 @@ _NS = pa.timestamp("ns")
 
 
 def to_utc(column: pa.Array) -> pa.Array:
-    """The column as ``timestamp[ns]`` in UTC, null where it is missing or not a time.
+    """Return the column as ``timestamp[ns]`` in UTC, null where it is missing or not a time.
 
     Timestamps and dates are taken as they are (those with a zone are moved to UTC), numbers are
     seconds since 1970-01-01, and text is ISO 8601, such as ``2011-09-01`` or ``2011-09-01 12:30:00+02:00``.
@@ -32,7 +32,9 @@ def to_utc(column: pa.Array) -> pa.Array:
         try:
             return pc.cast(column, _NS)
         except pa.ArrowInvalid:
-            return pa.array([_iso_nanoseconds(text) for text in column.to_pylist()], pa.int64()).cast(_NS)
+            return pa.array(
+                [_iso_nanoseconds(text) for text in column.to_pylist()], pa.int64()
+            ).cast(_NS)
     return pa.nulls(len(column), _NS)
 
 

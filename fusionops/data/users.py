@@ -28,5 +28,11 @@ class Users(Entities):
     ) -> Users:
         """As :meth:`Entities.from_table`, with ``user`` as the column of ids."""
         return super().from_table(
-            table, id=id, text=text, numeric=numeric, categorical=categorical, media=media, report=report
+            table,
+            id=id,
+            text=text,
+            numeric=numeric,
+            categorical=categorical,
+            media=media,
+            report=report,
         )

@@ -1,1 +1,30 @@
-"""Full-ranking evaluation: protocols, metrics, baselines, significance."""
+"""Full-ranking evaluation: protocols, metrics, baselines, significance.
+
+>>> split = protocols.warm(interactions)
+>>> model = EASE().fit(split.train, items)
+>>> _, ranked = model.rank(split.users, 20, candidates=split.candidates)
+>>> evaluate(ranked, split, 20, model=model.name)["ndcg"]
+
+Needs the libraries of ``fusionops[rec]``; torch is not imported.
+"""
+
+from fusionops.evaluation import protocols
+from fusionops.evaluation.baselines import EASE, Baseline, CarriedEASE, ItemKNN, Popularity, Random
+from fusionops.evaluation.metrics import Evaluation, evaluate
+from fusionops.evaluation.significance import Difference, compare, holm, paired_difference
+
+__all__ = [
+    "EASE",
+    "Baseline",
+    "CarriedEASE",
+    "Difference",
+    "Evaluation",
+    "ItemKNN",
+    "Popularity",
+    "Random",
+    "compare",
+    "evaluate",
+    "holm",
+    "paired_difference",
+    "protocols",
+]

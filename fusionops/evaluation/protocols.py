@@ -56,28 +56,34 @@ def one_list(interactions: Interactions, date: str | Date | np.datetime64) -> Sp
 
 
 def warm_validation(split: Split) -> Split:
-    """The last 20 % of the training part of a warm split, over the same catalogue."""
+    """Return the last 20 % of the training part of a warm split, over the same catalogue."""
     return splits.last_fraction(split.train, FRACTION, name=f"{split.name}, validation")
 
 
 def next_visit_validation(split: Split) -> Split:
-    """The next visit within the training part of a next-visit split, over the same catalogue."""
+    """Return the next visit within the training part of a next-visit split, over the same catalogue."""
     return splits.next_visit(split.train, FRACTION, name=f"{split.name}, validation")
 
 
 def cold_validation(split: Split, date: str | Date | np.datetime64) -> Split:
-    """An earlier window: items first sold between ``date`` and the cut of ``split``, the later rows unseen."""
-    return splits.cold_items(_dated(split.train, date), date, name=f"{split.name}, validation {_day(date)}")
+    """Return an earlier window: items first sold between ``date`` and the cut of ``split``, the later rows unseen."""
+    return splits.cold_items(
+        _dated(split.train, date), date, name=f"{split.name}, validation {_day(date)}"
+    )
 
 
 def one_list_validation(split: Split, date: str | Date | np.datetime64) -> Split:
     """As :func:`cold_validation`, with all items in one list."""
-    return splits.global_time(_dated(split.train, date), date, name=f"{split.name}, validation {_day(date)}")
+    return splits.global_time(
+        _dated(split.train, date), date, name=f"{split.name}, validation {_day(date)}"
+    )
 
 
 def held_out_validation(split: Split, fraction: float = 0.1, *, seed: int = 0) -> Split:
     """Random items of the training part without their rows, as if they were cold."""
-    return splits.held_out_items(split.train, fraction, seed=seed, name=f"{split.name}, held-out items")
+    return splits.held_out_items(
+        split.train, fraction, seed=seed, name=f"{split.name}, held-out items"
+    )
 
 
 def _dated(interactions: Interactions, date: str | Date | np.datetime64) -> Interactions:
@@ -85,7 +91,9 @@ def _dated(interactions: Interactions, date: str | Date | np.datetime64) -> Inte
     if interactions.time is None:
         raise ValueError("a split by time needs interactions with a time column, got none")
     buyers = _distinct(interactions, interactions.item, len(interactions.items))
-    kept = interactions.restrict(users=np.arange(len(interactions.users)), items=np.flatnonzero(buyers >= CORE))
+    kept = interactions.restrict(
+        users=np.arange(len(interactions.users)), items=np.flatnonzero(buyers >= CORE)
+    )
     assert kept.time is not None
     before = kept.select(kept.time < as_time(date))
     pairs = _distinct(before, before.user, len(kept.users))
@@ -93,7 +101,7 @@ def _dated(interactions: Interactions, date: str | Date | np.datetime64) -> Inte
 
 
 def _distinct(interactions: Interactions, side: Codes, n: int) -> Codes:
-    """The number of distinct pairs of each user or item."""
+    """Return the number of distinct pairs of each user or item."""
     return np.bincount(side[interactions.is_first_of_pair()], minlength=n)
 
 
