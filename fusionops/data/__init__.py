@@ -8,6 +8,7 @@ from fusionops.data.ids import IdMap
 from fusionops.data.interactions import EVENT_WEIGHTS, Interactions
 from fusionops.data.items import Items
 from fusionops.data.report import InputError, InputWarning, Problem, Report
+from fusionops.data.reviews import Reviews
 from fusionops.data.splits import Split
 from fusionops.data.tables import read_table
 from fusionops.data.users import Users
@@ -22,6 +23,7 @@ __all__ = [
     "Items",
     "Problem",
     "Report",
+    "Reviews",
     "Split",
     "Users",
     "read_table",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fusionops.data import tables
 from fusionops.data.ids import Codes, IdMap
+from fusionops.data.reader import Reader
 from fusionops.data.report import Report
 
 Table = TypeVar("Table", bound="Entities")
@@ -60,11 +60,12 @@ class Entities:
         media: Sequence[str] = (),
         report: Report | None = None,
     ) -> Table:
-        """Entities from named columns of a table, in the order of its rows.
+        """Make entities from named columns of a table, in the order of its rows.
 
         Parameters
         ----------
         table : pyarrow.Table or mapping of columns
+            What was read.
         id : str
             The column of ids, text or integers.
         text, numeric, categorical, media : sequence of str
@@ -89,21 +90,19 @@ class Entities:
                     f"{argument} must be a sequence of column names, got the string {names!r}"
                 )
         subject = cls.__name__.lower()
-        reader = tables.Reader(table, subject, Report(strict=True) if report is None else report)
+        reader = Reader(table, subject, Report(strict=True) if report is None else report)
         reader.require(id, *text, *numeric, *categorical, *media)
-        reader.drop_missing(id, f"{subject[:-1]} id")
-        reader.drop_duplicates(id, "id")
+        reader.ids(id, subject[:-1])
+        reader.duplicates_left_out(id, "id")
         for name in numeric:
-            reader.parse_numbers(name, missing_allowed=True)
+            reader.optional_numbers(name)
         reader.require_rows()
         return cls(
             ids=IdMap(reader.column(id).to_pylist()),
-            text={name: _texts(reader.column(name)) for name in text},
+            text={name: reader.texts(name) for name in text},
             numeric={name: reader.numpy(name).astype(np.float64) for name in numeric},
-            categorical={
-                name: np.array(_texts(reader.column(name)), dtype=object) for name in categorical
-            },
-            media={name: _texts(reader.column(name)) for name in media},
+            categorical={name: np.array(reader.texts(name), dtype=object) for name in categorical},
+            media={name: reader.texts(name) for name in media},
         )
 
     def take(
@@ -114,6 +113,7 @@ class Entities:
         Parameters
         ----------
         ids : IdMap or array-like of ids
+            The ids wanted.
         missing : {"raise", "empty"}
             What an id that is not here does: raise KeyError, or become a row of missing values.
         """
@@ -149,9 +149,9 @@ class Entities:
         Parameters
         ----------
         where : mapping or callable
-            A mapping of column to a value, to a list, tuple or set of values, or to a ``slice(low, high)``
-            for ``low <= x <= high``; all must hold, and a missing value satisfies none. Or a function
-            of a row (a dict with its id and columns) that returns a bool.
+            A mapping of column to a value, to a list, tuple or set of values, or to a
+            ``slice(low, high)`` for ``low <= x <= high``; all must hold, and a missing value
+            satisfies none. Or a function of a row (a dict with its id and columns) to a bool.
         """
         if callable(where):
             return np.array(
@@ -210,10 +210,7 @@ class Entities:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        names = [
-            f"{f.name}: {', '.join(getattr(self, f.name))}" for f in fields(self) if f.name != "ids"
-        ]
-        return f"{type(self).__name__}({len(self)} rows; {'; '.join(n for n in names if not n.endswith(': '))})"
+        return f"{type(self).__name__}({len(self)} rows; {', '.join(self.columns) or 'no columns'})"
 
 
 def _padded(column: npt.NDArray[Any], empty: Any) -> npt.NDArray[Any]:
@@ -226,12 +223,6 @@ def _join(left: Any, right: Any, kind: str) -> Any:
         return [*left, *right]
     dtype = np.float64 if kind == "numeric" else object
     return np.concatenate([np.asarray(left, dtype), np.asarray(right, dtype)])
-
-
-def _texts(column: pa.Array) -> list[str | None]:
-    """Values as text, None where null or blank."""
-    texts = (None if value is None else str(value).strip() for value in column.to_pylist())
-    return [text or None for text in texts]
 
 
 def _satisfies(column: npt.NDArray[Any], condition: Any) -> npt.NDArray[np.bool_]:

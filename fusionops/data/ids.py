@@ -45,7 +45,7 @@ class IdMap:
 
     @classmethod
     def from_values(cls, values: pa.Array | pa.ChunkedArray | npt.ArrayLike) -> IdMap:
-        """Return the map of the distinct values, sorted, so that it does not depend on their order."""
+        """Return the map of the distinct values, sorted."""
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
         if isinstance(values, pa.Array):
@@ -89,7 +89,9 @@ class IdMap:
             [self._codes.get(value, -1) for value in dictionary.dictionary.to_pylist()] + [-1],
             dtype=np.int64,
         )
-        codes = table[dictionary.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
+        codes: Codes = table[
+            dictionary.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)
+        ]
         if unknown == "raise":
             missing = np.flatnonzero(codes < 0)
             if len(missing):
@@ -104,7 +106,7 @@ class IdMap:
         codes = np.asarray(codes, dtype=np.int64)
         if codes.size and codes.min() < 0:
             raise IndexError(f"codes must be at least 0, got {codes.min()}")
-        return self.ids[codes]
+        return np.asarray(self.ids[codes])
 
     def _check_kind(self, kind: pa.DataType) -> None:
         ours = "strings" if self.ids.dtype.kind == "U" else "integers"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from fusionops.data import tables
 from fusionops.data.ids import Codes, IdMap
+from fusionops.data.reader import Reader
 from fusionops.data.report import Report
 
 EVENT_WEIGHTS: Mapping[str, float] = {"view": 0.2, "save": 0.5, "purchase": 1.0, "rating": 1.0}
@@ -33,8 +33,8 @@ class Interactions:
         ``datetime64[ns]``, UTC.
     event : numpy.ndarray or None
         The kind of event, strings.
-    weight : numpy.ndarray or None
-        ``float32``; ones when not given.
+    weight : numpy.ndarray
+        ``float32``, shape ``[n]``; ones when not given.
     session : numpy.ndarray or None
         ``int64``, equal within a visit, for example the invoice.
     """
@@ -45,12 +45,12 @@ class Interactions:
     items: IdMap
     time: npt.NDArray[np.datetime64] | None = None
     event: npt.NDArray[np.str_] | None = None
-    weight: npt.NDArray[np.float32] = None  # type: ignore[assignment]  # filled in __post_init__
+    weight: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     session: Codes | None = None
 
     def __post_init__(self) -> None:
         n = len(self.user)
-        if self.weight is None:
+        if len(self.weight) == 0:
             object.__setattr__(self, "weight", np.ones(n, dtype=np.float32))
         for name in ("item", "time", "event", "weight", "session"):
             column = getattr(self, name)
@@ -80,11 +80,12 @@ class Interactions:
         items: IdMap | None = None,
         report: Report | None = None,
     ) -> Interactions:
-        """Interactions from named columns of a table, in the order of its rows.
+        """Make interactions from named columns of a table, in the order of its rows.
 
         Parameters
         ----------
         table : pyarrow.Table or mapping of columns
+            What was read.
         user, item, time, event, weight, session : str or None
             Names of the columns; ``None`` for one that the table does not have. Times are
             timestamps, dates, ISO 8601 text, or numbers of seconds since 1970.
@@ -105,38 +106,32 @@ class Interactions:
             raise ValueError(
                 "event_weights was given without event, the name of the column of events"
             )
-        report = Report(strict=True) if report is None else report
-        reader = tables.Reader(table, "interactions", report)
-        reader.require(
-            user, item, *(name for name in (time, event, weight, session) if name is not None)
-        )
-        reader.drop_missing(user, "user id")
-        reader.drop_missing(item, "item id")
-        reader.drop_unknown(user, users, "user")
-        reader.drop_unknown(item, items, "item")
+        reader = Reader(table, "interactions", Report(strict=True) if report is None else report)
+        named = [name for name in (user, item, time, event, weight, session) if name is not None]
+        reader.require(*named)
+        reader.ids(user, "user", users)
+        reader.ids(item, "item", items)
         if time is not None:
-            reader.parse_time(time)
+            reader.times(time)
         if weight is not None:
-            reader.parse_numbers(weight)
+            reader.numbers(weight)
         if event is not None and event_weights is not None:
-            reader.drop_unless(event, event_weights, "event without a weight")
-        reader.note_duplicates(
-            [name for name in (user, item, time, event, session) if name is not None]
-        )
+            reader.one_of(event, event_weights, "an event that has no weight")
+        reader.duplicates_noted(named)
         reader.require_rows()
 
         users = IdMap.from_values(reader.column(user)) if users is None else users
         items = IdMap.from_values(reader.column(item)) if items is None else items
-        events = (
-            None if event is None else np.asarray(reader.column(event).to_pylist(), dtype=np.str_)
-        )
-        weights = None if weight is None else reader.numpy(weight).astype(np.float32)
+        events = None
+        if event is not None:
+            events = np.array([text or "" for text in reader.texts(event)], dtype=np.str_)
+        weights = np.ones(reader.table.num_rows, dtype=np.float32)
+        if weight is not None:
+            weights = reader.numpy(weight).astype(np.float32)
         if event_weights is not None and events is not None:
             kinds, which = np.unique(events, return_inverse=True)
-            of_kind = np.array([event_weights[str(kind)] for kind in kinds], dtype=np.float32)[
-                which
-            ]
-            weights = of_kind if weights is None else weights * of_kind
+            of_kind = np.array([event_weights[str(kind)] for kind in kinds], dtype=np.float32)
+            weights = weights * of_kind[which]
         return cls(
             user=users.encode(reader.column(user)),
             item=items.encode(reader.column(item)),
@@ -144,7 +139,7 @@ class Interactions:
             items=items,
             time=None if time is None else reader.numpy(time),
             event=events,
-            weight=weights,  # type: ignore[arg-type]
+            weight=weights,
             session=None if session is None else reader.codes(session),
         )
 
@@ -152,7 +147,7 @@ class Interactions:
         """Return the rows of a bool mask or of an index, with the same id maps."""
         rows = np.asarray(rows)
         columns = ("user", "item", "time", "event", "weight", "session")
-        chosen = {
+        chosen: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[rows]
             for name in columns
         }
@@ -164,7 +159,7 @@ class Interactions:
         return self.select(np.lexsort(keys))
 
     def is_first_of_pair(self) -> npt.NDArray[np.bool_]:
-        """Which rows are the first of their (user, item) pair, in the present order; shape ``[n]``."""
+        """Mark the first row of each (user, item) pair in the present order; bool ``[n]``."""
         pair = self.user * len(self.items) + self.item
         first = np.zeros(len(self), dtype=bool)
         first[np.unique(pair, return_index=True)[1]] = True

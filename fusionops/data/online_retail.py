@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fusionops.data.ids import Codes
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
 from fusionops.data.report import Report
 from fusionops.data.tables import read_table
 
+Values = npt.NDArray[np.float64]
+
 PATH = Path(__file__).with_name("online_retail.parquet")
 
 
-def load(path: str | Path = PATH, *, report: Report | None = None) -> tuple[Interactions, Items]:
+def load(*, report: Report | None = None) -> tuple[Interactions, Items]:
     """Return the purchases and the items, cleaned.
 
     A purchase has a known customer, is no cancellation, has a positive quantity and price, and is
@@ -26,32 +30,32 @@ def load(path: str | Path = PATH, *, report: Report | None = None) -> tuple[Inte
 
     Parameters
     ----------
-    path : str or Path
-        Another file with the same columns.
     report : Report, optional
-        Receives a sentence with the count for each cleaning step.
+        Receives a sentence with the count for each cleaning step, and for the repeated lines of
+        invoices, which are in the source and stay: a pair counts once in every protocol.
 
     Returns
     -------
     interactions : Interactions
-        396,337 rows in the order of the file, with time and session (the invoice); users and items sorted by id.
+        396,337 rows in the order of the file, with time and session (the invoice); users and
+        items sorted by id.
     items : Items
-        3,659 items in the order of ``interactions.items``, with text ``description`` and numeric ``price``.
+        3,659 items in the order of ``interactions.items``, with text ``description`` and
+        numeric ``price``.
     """
-    table = _clean(read_table(path), Report() if report is None else report)
-    # Repeated lines of an invoice are in the source and stay: a pair counts once in every protocol.
+    report = Report() if report is None else report
+    table = _clean(read_table(PATH), report)
     interactions = Interactions.from_table(
         table,
         user="CustomerID",
         item="StockCode",
         time="InvoiceDate",
         session="InvoiceNo",
-        report=Report(),
+        report=report,
     )
     descriptions = _most_frequent_text(table)
-    prices = _median(
-        interactions.item, table["UnitPrice"].to_numpy().astype(np.float64), len(interactions.items)
-    )
+    paid = table["UnitPrice"].to_numpy().astype(np.float64)
+    prices = _median(interactions.item, paid, len(interactions.items))
     items = Items(
         ids=interactions.items,
         text={"description": [descriptions.get(code) for code in interactions.items.ids.tolist()]},
@@ -91,7 +95,7 @@ def _clean(table: pa.Table, report: Report) -> pa.Table:
 
 
 def _most_frequent_text(table: pa.Table) -> dict[str, str]:
-    """StockCode to its most frequent Description."""
+    """Map StockCode to its most frequent Description."""
     counts = table.group_by(["StockCode", "Description"]).aggregate([([], "count_all")])
     counts = counts.filter(pc.is_valid(counts["Description"]))
     # Sorted by count ascending and text descending, the last writer of a dict is the answer.
@@ -101,10 +105,11 @@ def _most_frequent_text(table: pa.Table) -> dict[str, str]:
     )
 
 
-def _median(group: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
-    """Return the median of the values of each group 0..n-1, every one of which has a value; float64 [n]."""
+def _median(group: Codes, values: Values, n: int) -> Values:
+    """Return the median of each of the groups 0..n-1, none of them empty; shape ``[n]``."""
     order = np.lexsort((values, group))
     size = np.bincount(group, minlength=n)
     start = np.cumsum(size) - size
     ordered = values[order]
-    return (ordered[start + (size - 1) // 2] + ordered[start + size // 2]) / 2
+    low, high = ordered[start + (size - 1) // 2], ordered[start + size // 2]
+    return np.asarray((low + high) / 2)

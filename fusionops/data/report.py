@@ -64,11 +64,29 @@ class Report:
     def add(
         self, sentence: str, count: int, example: Any = None, *, severity: Severity = "dropped"
     ) -> None:
-        """Record a problem; raise InputError where it is an error, or where this report is strict."""
+        """Record a problem.
+
+        Parameters
+        ----------
+        sentence : str
+            The whole message.
+        count : int
+            How many rows (or columns) have it.
+        example : object
+            One of them.
+        severity : {"note", "dropped", "error"}
+            Rows kept, rows left out, or table not usable.
+
+        Raises
+        ------
+        InputError
+            The table is not usable, or rows would be left out and this report is strict.
+        """
         problem = Problem(sentence, count, example, severity)
         self.problems.append(problem)
+        hint = "" if severity == "error" else " if report=Report() is given"
         if severity == "error" or (self.strict and severity == "dropped"):
-            raise InputError(sentence)
+            raise InputError(sentence + hint)
         if self.strict:
             warnings.warn(sentence, InputWarning, stacklevel=4)
 

@@ -8,14 +8,13 @@ baskets). ``test`` holds each test pair once, and no pair that is in ``train``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date as Date
 
 import numpy as np
 import numpy.typing as npt
 
 from fusionops.data.ids import Codes
 from fusionops.data.interactions import Interactions
-from fusionops.data.times import as_time
+from fusionops.data.times import Time, as_time
 
 Mask = npt.NDArray[np.bool_]
 
@@ -78,7 +77,7 @@ def last_fraction(
 def leave_last_out(
     interactions: Interactions, n: int = 1, *, name: str = "leave last out"
 ) -> Split:
-    """Return the last ``n`` pairs of each user; users with no more than ``n`` pairs are training only."""
+    """Return the last ``n`` pairs of each user; one with ``n`` pairs or fewer is training only."""
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     walk = _Walk(interactions)
@@ -111,9 +110,7 @@ def next_visit(
     return walk.split(training, name=name, whole_session=True)
 
 
-def global_time(
-    interactions: Interactions, date: str | Date | np.datetime64, *, name: str = "global time"
-) -> Split:
+def global_time(interactions: Interactions, date: Time, *, name: str = "global time") -> Split:
     """Before a moment and from it on; users and items without a training row stay in the id maps.
 
     Test pairs are those whose first row lies at the moment or later, of users with a training row.
@@ -132,10 +129,8 @@ def global_time(
     )
 
 
-def cold_items(
-    interactions: Interactions, date: str | Date | np.datetime64, *, name: str = "cold items"
-) -> Split:
-    """As :func:`global_time`, but only items first sold at the moment or later are ranked and asked for."""
+def cold_items(interactions: Interactions, date: Time, *, name: str = "cold items") -> Split:
+    """As :func:`global_time`, but only for items that are first sold at the moment or later."""
     whole = global_time(interactions, date, name=name)
     warm = np.zeros(len(interactions.items), dtype=bool)
     warm[whole.train.item] = True
@@ -174,7 +169,7 @@ def held_out_items(
 
 
 def k_core(interactions: Interactions, k: int = 5) -> Interactions:
-    """Users and items with at least ``k`` distinct partners each, repeated until all have; new id maps."""
+    """Keep users and items with ``k`` distinct partners or more, until all have; new id maps."""
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     matrix = interactions.matrix()
@@ -190,7 +185,8 @@ def k_core(interactions: Interactions, k: int = 5) -> Interactions:
 def same_session_share(split: Split) -> float:
     """Return the share of test pairs in the same session as the user's last training pair.
 
-    A high share says that the split asks for the completion of a basket, which is easier than the next visit.
+    A high share says that the split asks for the completion of a basket, which is easier than the
+    next visit.
     """
     train, test = split.train.first_pairs(), split.test
     if train.session is None or test.session is None:
@@ -218,7 +214,7 @@ def make_split(
 
 
 class _Walk:
-    """The pairs of each user in order of time, numbered: ``rank`` 0.. within the user, ``count`` of the user."""
+    """The pairs by user and time: ``rank`` 0, 1, ... within the user, ``count`` of the user."""
 
     def __init__(self, interactions: Interactions) -> None:
         self.rows = _timed(interactions).ordered()
@@ -249,7 +245,8 @@ class _Walk:
 def _cut(walk: _Walk, fraction: float) -> Codes:
     """Return the number of training pairs of each pair's user."""
     # 1e-9: (1 - 0.2) * 5 must floor to 4 whatever the last bit of the product is.
-    return np.maximum(1, np.floor((1.0 - fraction) * walk.count + 1e-9)).astype(np.int64)
+    cut = np.floor((1.0 - fraction) * walk.count + 1e-9).astype(np.int64)
+    return np.asarray(np.maximum(1, cut))
 
 
 def _timed(interactions: Interactions) -> Interactions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timezone
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ def to_utc(column: pa.Array) -> pa.Array:
     """Return the column as ``timestamp[ns]`` in UTC, null where it is missing or not a time.
 
     Timestamps and dates are taken as they are (those with a zone are moved to UTC), numbers are
-    seconds since 1970-01-01, and text is ISO 8601, such as ``2011-09-01`` or ``2011-09-01 12:30:00+02:00``.
+    seconds since 1970-01-01, and text is ISO 8601, such as ``2011-09-01`` or
+    ``2011-09-01 12:30:00+02:00``.
     """
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -53,9 +55,14 @@ def _iso_nanoseconds(text: str | None) -> int | None:
     return nanoseconds if abs(nanoseconds) < 2**63 else None
 
 
-def as_time(value: str | date | np.datetime64) -> np.datetime64:
-    """One time as ``datetime64[ns]``; ValueError where it is none."""
+Time = str | date | np.datetime64
+"""One moment, as a caller may write it."""
+
+
+def as_time(value: Time) -> np.datetime64:
+    """Return one moment as ``datetime64[ns]``; ValueError where it is none."""
+    moment: Any = value
     try:
-        return np.datetime64(value, "ns")
+        return np.datetime64(moment, "ns")
     except ValueError:
         raise ValueError(f"expected a time such as '2011-09-01', got {value!r}") from None

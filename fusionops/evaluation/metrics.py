@@ -1,6 +1,7 @@
-"""What a ranking is worth: accuracy per user, and what the lists of all users do to the catalogue.
+"""What a ranking is worth: accuracy per user, and what all lists do to the catalogue.
 
-With r_i = 1 where the item at rank i is a test item of the user, T its test items and k the length of the list:
+With r_i = 1 where the item at rank i is one of the T test items of the user, and k the length of
+the list:
 
 ===============  ==============================================================================
 recall           sum r_i / T
@@ -16,7 +17,8 @@ Over the lists of all users:
 ====================  =========================================================================
 coverage              share of the ranked items that come in at least one list
 gini                  Gini coefficient of how often each ranked item is listed: 0 even, 1 all to one
-novelty               mean of -log2((n_i + 1) / (U + 1)) over the listed items, n_i of U users have it
+novelty               mean of -log2((n_i + 1) / (U + 1)) over the listed items, n_i of U users
+                      having it
 intra_list_diversity  mean of 1 - cosine over the pairs of a list, where vectors are given
 ====================  =========================================================================
 """
@@ -24,6 +26,7 @@ intra_list_diversity  mean of 1 - cosine over the pairs of a list, where vectors
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +36,7 @@ from fusionops.data.ids import Codes
 from fusionops.data.splits import Split
 
 Values = npt.NDArray[np.float64]
-Vectors = npt.NDArray[np.floating] | sparse.csr_array
+Vectors: TypeAlias = "npt.NDArray[np.floating] | sparse.csr_array"
 
 PER_USER = ("recall", "ndcg", "precision", "map", "mrr", "hit_rate")
 
@@ -94,8 +97,8 @@ def evaluate(
     Parameters
     ----------
     ranked : numpy.ndarray
-        ``int64`` item codes, shape ``[len(split.users), >= k]``, best first, -1 for none, rows in the order of
-        ``split.users``. An item may come once in a list.
+        ``int64`` item codes, shape ``[len(split.users), >= k]``, best first, -1 for none, rows in
+        the order of ``split.users``. An item may come once in a list.
     split : Split
         Its test pairs are what counts as a hit.
     k : int
@@ -110,7 +113,7 @@ def evaluate(
     TypeError
         ``ranked`` is not of integers.
     ValueError
-        A shape does not fit, a code is not in the catalogue or not a candidate, or comes twice in a list.
+        A shape does not fit, or a code is not in the catalogue, no candidate, or twice in a list.
     """
     lists = _checked(ranked, split, k)
     test = split.test.matrix()[split.users]
@@ -172,7 +175,9 @@ def gini(counts: npt.NDArray[np.integer]) -> float:
 
 
 def intra_list_diversity(lists: Codes, vectors: Vectors) -> float:
-    """Mean over lists of the mean of ``1 - cosine`` over their pairs; lists of one item do not count.
+    """Return the mean over lists of the mean of ``1 - cosine`` over their pairs.
+
+    Lists of fewer than two items do not count.
 
     Parameters
     ----------
@@ -189,7 +194,7 @@ def intra_list_diversity(lists: Codes, vectors: Vectors) -> float:
     member = sparse.csr_array(
         (np.ones(len(user)), (user, lists[user, rank])), shape=(len(lists), unit.shape[0])
     )
-    # The cosines of all pairs of a list add up to (|sum of unit vectors|^2 - sum of their squares) / 2.
+    # Over the pairs of a list, the cosines of unit vectors u add up to (|sum u|^2 - sum |u|^2) / 2.
     total = member @ unit
     squared = np.asarray(total.multiply(total).sum(axis=1)).ravel()
     own = member @ (length > 0).astype(np.float64)
@@ -202,7 +207,7 @@ def intra_list_diversity(lists: Codes, vectors: Vectors) -> float:
 
 
 def _novelty(listed: Codes, split: Split) -> float:
-    """Mean self-information of the listed items (Vargas and Castells 2011), add-one for items no user has."""
+    """Return the mean self-information of the lists (Vargas and Castells 2011), with add-one."""
     if len(listed) == 0:
         return float("nan")
     seen = split.train.matrix()
@@ -245,6 +250,7 @@ def _checked(ranked: Codes, split: Split, k: int) -> Codes:
     if twice.any():
         row = int(np.flatnonzero(twice)[0])
         raise ValueError(
-            f"ranked must hold an item once in a list, but {int(twice.sum())} repeat one, first row {row}"
+            f"ranked must hold an item once in a list, but {int(twice.sum())} lists repeat one, "
+            f"for example row {row}"
         )
     return lists

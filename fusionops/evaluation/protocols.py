@@ -2,13 +2,15 @@
 
 warm
     The rest of what known users buy among known items: 5-core, the last 20 % of each user's pairs.
-    On shop data much of it is basket completion; :func:`fusionops.data.splits.same_session_share` says how much.
+    On shop data much of it is basket completion;
+    :func:`fusionops.data.splits.same_session_share` says how much.
 next_visit
     The same, but the session that the cut falls into is wholly training: what a shop asks.
 cold
     Only items first sold at a date or later are ranked, for the users known by then.
 one_list
-    The same date, items with and without history in one list; every later purchase of an unseen item counts.
+    The same date, items with and without history in one list; every later purchase of an unseen
+    item counts.
 
 The validation counterparts take the training part of a split and hold out a part of it in the same
 way, so that nothing is chosen on a test part.
@@ -16,15 +18,13 @@ way, so that nothing is chosen on a test part.
 
 from __future__ import annotations
 
-from datetime import date as Date
-
 import numpy as np
 
 from fusionops.data import splits
 from fusionops.data.ids import Codes
 from fusionops.data.interactions import Interactions
 from fusionops.data.splits import Split
-from fusionops.data.times import as_time
+from fusionops.data.times import Time, as_time
 
 CORE = 5
 FRACTION = 0.2
@@ -38,11 +38,11 @@ def warm(interactions: Interactions) -> Split:
 
 
 def next_visit(interactions: Interactions) -> Split:
-    """5-core on users and items, then the last 20 %, without the rest of the session that the cut falls into."""
+    """5-core on users and items, then the last 20 % but for the session that the cut falls into."""
     return splits.next_visit(splits.k_core(interactions, CORE), FRACTION, name="next visit")
 
 
-def cold(interactions: Interactions, date: str | Date | np.datetime64) -> Split:
+def cold(interactions: Interactions, date: Time) -> Split:
     """Items first sold at the date or later, for users with 5 training pairs or more.
 
     Items with fewer than 5 buyers over all time are left out of the catalogue.
@@ -50,7 +50,7 @@ def cold(interactions: Interactions, date: str | Date | np.datetime64) -> Split:
     return splits.cold_items(_dated(interactions, date), date, name=f"cold {_day(date)}")
 
 
-def one_list(interactions: Interactions, date: str | Date | np.datetime64) -> Split:
+def one_list(interactions: Interactions, date: Time) -> Split:
     """As :func:`cold`, with all items of the catalogue in one list."""
     return splits.global_time(_dated(interactions, date), date, name=f"one list {_day(date)}")
 
@@ -61,18 +61,18 @@ def warm_validation(split: Split) -> Split:
 
 
 def next_visit_validation(split: Split) -> Split:
-    """Return the next visit within the training part of a next-visit split, over the same catalogue."""
+    """Return the next visit within the training part of a split, over the same catalogue."""
     return splits.next_visit(split.train, FRACTION, name=f"{split.name}, validation")
 
 
-def cold_validation(split: Split, date: str | Date | np.datetime64) -> Split:
-    """Return an earlier window: items first sold between ``date`` and the cut of ``split``, the later rows unseen."""
+def cold_validation(split: Split, date: Time) -> Split:
+    """Return an earlier window: items first sold between ``date`` and the cut of ``split``."""
     return splits.cold_items(
         _dated(split.train, date), date, name=f"{split.name}, validation {_day(date)}"
     )
 
 
-def one_list_validation(split: Split, date: str | Date | np.datetime64) -> Split:
+def one_list_validation(split: Split, date: Time) -> Split:
     """As :func:`cold_validation`, with all items in one list."""
     return splits.global_time(
         _dated(split.train, date), date, name=f"{split.name}, validation {_day(date)}"
@@ -86,7 +86,7 @@ def held_out_validation(split: Split, fraction: float = 0.1, *, seed: int = 0) -
     )
 
 
-def _dated(interactions: Interactions, date: str | Date | np.datetime64) -> Interactions:
+def _dated(interactions: Interactions, date: Time) -> Interactions:
     """Items with 5 buyers or more, then users with 5 pairs or more before the date."""
     if interactions.time is None:
         raise ValueError("a split by time needs interactions with a time column, got none")
@@ -105,5 +105,5 @@ def _distinct(interactions: Interactions, side: Codes, n: int) -> Codes:
     return np.bincount(side[interactions.is_first_of_pair()], minlength=n)
 
 
-def _day(date: str | Date | np.datetime64) -> str:
+def _day(date: Time) -> str:
     return str(as_time(date).astype("datetime64[D]"))

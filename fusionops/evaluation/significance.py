@@ -61,18 +61,20 @@ def paired_difference(
 
     Notes
     -----
-    The t-test, the bootstrap and the randomisation test agree on such data (Smucker, Allan and Carterette 2007).
+    The t-test, the bootstrap and the randomisation test agree on such data (Smucker, Allan and
+    Carterette 2007).
     """
     if values.shape != baseline.shape or values.ndim != 1:
         raise ValueError(
-            f"values and baseline must be of the same users, got {values.shape} and {baseline.shape}"
+            "values and baseline must be of the same users, "
+            f"got shapes {list(values.shape)} and {list(baseline.shape)}"
         )
     if len(values) < 2:
         raise ValueError(f"a paired comparison needs two users or more, got {len(values)}")
     difference = np.asarray(values - baseline, dtype=np.float64)
     mean = float(difference.mean())
     if np.ptp(difference) == 0.0:
-        # No spread: the interval is the point, and only a nonzero one speaks against the null hypothesis.
+        # No spread: the interval is a point, and speaks against no difference unless it is 0.
         return Difference(mean, mean, mean, 1.0 if mean == 0.0 else 0.0)
     interval = stats.bootstrap(
         (difference,),
@@ -88,7 +90,9 @@ def paired_difference(
 
 
 def holm(p_values: npt.ArrayLike) -> Values:
-    """Holm's step-down adjustment (1979): the chance of one false finding among all stays below the level.
+    """Adjust p-values so that the chance of even one false finding among all stays below the level.
+
+    Holm's step-down procedure (1979).
 
     Parameters
     ----------
@@ -133,9 +137,9 @@ def compare(
     Returns
     -------
     pyarrow.Table
-        One row a (protocol, metric, model other than the baseline): ``protocol``, ``metric``, ``k``, ``model``,
-        ``mean``, ``baseline``, ``difference``, ``low``, ``high``, ``p_value`` and ``p_holm``, the last adjusted
-        over all rows of the table.
+        One row a (protocol, metric, model other than the baseline): ``protocol``, ``metric``,
+        ``k``, ``model``, ``mean``, ``baseline``, ``difference``, ``low``, ``high``, ``p_value`` and
+        ``p_holm``, the last adjusted over all rows of the table.
 
     Raises
     ------
@@ -193,6 +197,7 @@ def _baseline_of(one: Evaluation, evaluations: Sequence[Evaluation], baseline: s
     base = found[0]
     if base.k != one.k or not np.array_equal(base.users, one.users):
         raise ValueError(
-            f"{one.model!r} and {baseline!r} must share their users and k in protocol {one.protocol!r}"
+            f"{one.model!r} and {baseline!r} must share their users and k "
+            f"in protocol {one.protocol!r}"
         )
     return base

@@ -32,7 +32,7 @@ class Baseline(ABC):
         interactions : Interactions
             Training rows.
         items : Items, optional
-            The content of the catalogue, for the baselines that read it; in any order, with any others beside.
+            The content of the catalogue, in any order, for the baselines that read it.
         """
         self._history = interactions.matrix()
         self._learn(interactions, items)
@@ -78,7 +78,8 @@ class Baseline(ABC):
         Returns
         -------
         scores, items : numpy.ndarray
-            ``float32`` and ``int64``, shape ``[U, k]``; ties by the lower code, padded with -inf and -1.
+            ``float32`` and ``int64``, shape ``[U, k]``; ties by the lower code, padded with -inf
+            and -1.
         """
         users = np.asarray(users, dtype=np.int64)
         columns = None if candidates is None else np.unique(np.asarray(candidates, dtype=np.int64))

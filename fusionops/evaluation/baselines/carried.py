@@ -1,4 +1,4 @@
-"""EASE carried to cold items: a cold item's column is the mean of its warm content neighbours' columns."""
+"""EASE carried to cold items: their columns are means over the warm items nearest in text."""
 
 from __future__ import annotations
 
@@ -52,10 +52,12 @@ class CarriedEASE(Baseline):
         self._weights = weights
 
     def scores(self, users: Codes, items: Codes | None = None) -> Scores:
-        return self._history[users] @ (self._weights if items is None else self._weights[:, items])
+        """Sum the weights of the items of the history; see :meth:`Baseline.scores`."""
+        weights = self._weights if items is None else self._weights[:, items]
+        return np.asarray(self._history[users] @ weights)
 
 
 def word_tfidf(items: Items) -> sparse.csr_array:
-    """Word TF-IDF of all text columns together, rows of length 1 (or 0 without text), ``[P, words]``."""
+    """Return the word TF-IDF of all text columns together, ``[P, words]``, in unit rows."""
     texts = [" ".join(filter(None, row)) for row in zip(*items.text.values(), strict=True)]
     return sparse.csr_array(TfidfVectorizer(dtype=np.float32).fit_transform(texts))

@@ -14,9 +14,9 @@ from fusionops.evaluation.ranking import Scores
 
 
 def ease_weights(history: sparse.csr_array, penalty: float) -> npt.NDArray[np.float32]:
-    """Return the item-to-item weights of EASE, ``[P, P]``, zero diagonal; items without a row have zeros.
+    """Return the item-to-item weights of EASE, ``[P, P]``, with a zero diagonal.
 
-    Solved over the items that have rows, in float64.
+    Solved in float64 over the items that have rows; the others have zeros.
     """
     n = history.shape[1]
     warm = np.flatnonzero(np.bincount(history.indices, minlength=n))
@@ -31,7 +31,7 @@ def ease_weights(history: sparse.csr_array, penalty: float) -> npt.NDArray[np.fl
 
 
 def inverse_of_positive_definite(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the inverse by Cholesky, half the work of the general one; the matrix is overwritten."""
+    """Return the inverse by Cholesky, half the work of the general one; overwrites ``matrix``."""
     factor, info = linalg.lapack.dpotrf(matrix.T, lower=False, overwrite_a=True)
     if info == 0:
         factor, info = linalg.lapack.dpotri(factor, lower=False, overwrite_c=True)
@@ -61,8 +61,9 @@ class EASE(Baseline):
         self._has_rows = np.bincount(self._history.indices, minlength=self._history.shape[1]) > 0
 
     def scores(self, users: Codes, items: Codes | None = None) -> Scores:
+        """Sum the weights of the items of the history; see :meth:`Baseline.scores`."""
         known = self._has_rows if items is None else self._has_rows[items]
-        scores = self._history[users] @ (
+        scores: Scores = self._history[users] @ (
             self._weights if items is None else self._weights[:, items]
         )
         scores[:, ~known] = -np.inf  # it has nothing to say about items without history

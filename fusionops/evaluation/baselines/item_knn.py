@@ -40,5 +40,6 @@ class ItemKNN(Baseline):
         )
 
     def scores(self, users: Codes, items: Codes | None = None) -> Scores:
+        """Sum the similarities of the items of the history; see :meth:`Baseline.scores`."""
         similar = self._similar if items is None else self._similar[:, items]
-        return (self._history[users] @ similar).toarray()
+        return np.asarray((self._history[users] @ similar).toarray())

@@ -28,12 +28,14 @@ class Random(Baseline):
         pass
 
     def scores(self, users: Codes, items: Codes | None = None) -> Scores:
+        """Draw uniform numbers; see :meth:`Baseline.scores`."""
         n = self._history.shape[1] if items is None else len(items)
         return self._generator.random((len(users), n)).astype(np.float32)
 
     def rank(
         self, users: Codes, k: int, *, candidates: Codes | None = None, exclude_seen: bool = True
     ) -> tuple[Scores, Codes]:
+        """Draw the lists anew; see :meth:`Baseline.rank`."""
         self._generator = np.random.default_rng(self.seed)  # one stream over the chunks of one call
         return super().rank(users, k, candidates=candidates, exclude_seen=exclude_seen)
 
@@ -49,5 +51,6 @@ class Popularity(Baseline):
         )
 
     def scores(self, users: Codes, items: Codes | None = None) -> Scores:
+        """Return the counts; see :meth:`Baseline.scores`."""
         count = self._count if items is None else self._count[items]
         return np.broadcast_to(count, (len(users), len(count)))
