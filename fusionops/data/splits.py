@@ -1,8 +1,9 @@
 """Ways to divide interactions into what a model may see and what it is asked for.
 
-In every split ``train`` holds only rows of training pairs, and of each user no row after the last
-training pair: a model cannot meet a test row, whatever it takes from ``train`` (times, repeats,
-baskets). ``test`` holds each test pair once, and no pair that is in ``train``.
+In every split ``train`` holds only rows of training pairs, and in the splits by user no row after
+the user's last training pair (or its session): a model cannot meet a test row, whatever it takes
+from ``train`` (times, repeats, baskets). ``test`` holds each test pair once, and no pair that is in
+``train``.
 """
 
 from __future__ import annotations
@@ -228,17 +229,17 @@ class _Walk:
     def split(self, training: Mask, *, name: str, whole_session: bool = False) -> Split:
         """Return the split whose training pairs are those of the mask."""
         rows, n = self.rows, len(self.rows.users)
-        # The last training pair's first row is where the user's training ends.
+        pair = rows.user * len(rows.items) + rows.item
+        of_training_pair = np.isin(pair, pair[self.first[training]])
+        # The first row of the last training pair is where the user's training ends.
         end = np.full(n, -1, dtype=np.int64)
         end[self.pairs.user[training]] = self.first[training]
+        end = end[rows.user]
+        inside = np.arange(len(rows)) <= end
         if whole_session:
             assert rows.session is not None
-            of_end = np.where(end[rows.user] >= 0, rows.session[end[rows.user]], -1)
-            inside = np.flatnonzero((rows.session == of_end) & (end[rows.user] >= 0))
-            np.maximum.at(end, rows.user[inside], inside)
-        pair = rows.user * len(rows.items) + rows.item
-        is_training = np.isin(pair, pair[self.first[training]])
-        seen = is_training & (np.arange(len(rows)) <= end[rows.user])
+            inside |= (rows.session == rows.session[end]) & (end >= 0)
+        seen = of_training_pair & inside
         return make_split(rows.select(seen), self.pairs.select(~training), name=name)
 
 

@@ -18,6 +18,8 @@ way, so that nothing is chosen on a test part.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fusionops.data import splits
@@ -33,8 +35,16 @@ ONLINE_RETAIL_DATES = ("2011-07-01", "2011-09-01", "2011-10-01")
 
 
 def warm(interactions: Interactions) -> Split:
-    """5-core on users and items, then the last 20 % of each user's pairs."""
-    return splits.last_fraction(splits.k_core(interactions, CORE), FRACTION, name="warm")
+    """5-core on users and items, then the last 20 % of each user's pairs.
+
+    Where sessions are known, ``notes`` says how much of the test is the completion of a basket.
+    """
+    split = splits.last_fraction(splits.k_core(interactions, CORE), FRACTION, name="warm")
+    if interactions.session is None:
+        return split
+    share = splits.same_session_share(split)
+    note = f"{share:.0%} of the test pairs are of the same session as the user's last training pair"
+    return replace(split, notes=(note,))
 
 
 def next_visit(interactions: Interactions) -> Split:
