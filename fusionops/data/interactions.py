@@ -178,7 +178,7 @@ class Interactions:
         Parameters
         ----------
         users, items : array-like of int64, optional
-            Codes to keep, in the order of their new codes. By default those that have rows.
+            Codes to keep, in the order of their new codes. By default those that have a row now.
         """
         kept_users = np.unique(self.user) if users is None else np.asarray(users, dtype=np.int64)
         kept_items = np.unique(self.item) if items is None else np.asarray(items, dtype=np.int64)

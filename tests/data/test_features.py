@@ -31,9 +31,7 @@ def test_numbers_are_imputed_flagged_and_scaled(items):
     filled = np.array([1.0, 2.0, 3.0, 3.0, 5.0, 100.0])
     expected = (filled - filled.mean()) / filled.std()
     np.testing.assert_allclose(column(features, matrix, "price"), expected, rtol=1e-6)
-    np.testing.assert_array_equal(
-        column(features, matrix, "price is missing"), [0, 0, 0, 1, 0, 0]
-    )
+    np.testing.assert_array_equal(column(features, matrix, "price is missing"), [0, 0, 0, 1, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_no_columns_give_no_features():
 
 
 def test_errors(items):
-    with pytest.raises(ValueError, match="scaling must be .* got 'big'"):
+    with pytest.raises(ValueError, match=r"scaling must be .* got 'big'"):
         Features(scaling="big")
     with pytest.raises(ValueError, match="min_count must be at least 1, got 0"):
         Features(min_count=0)

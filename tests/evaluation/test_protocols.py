@@ -32,3 +32,54 @@ def test_cold_counts(purchases, date, candidates):
     assert not np.isin(split.candidates, split.train.item).any()
     assert np.isin(split.test.item, split.candidates).all()
     assert np.bincount(split.train.first_pairs().user).min() >= 5
+
+
+def keys(interactions):
+    return interactions.user * len(interactions.items) + interactions.item
+
+
+def every_split(purchases):
+    date = "2011-09-01"
+    warm, visit = protocols.warm(purchases), protocols.next_visit(purchases)
+    cold, one_list = protocols.cold(purchases, date), protocols.one_list(purchases, date)
+    yield from (warm, visit, cold, one_list)
+    yield protocols.warm_validation(warm)
+    yield protocols.next_visit_validation(visit)
+    yield protocols.cold_validation(cold, "2011-07-01")
+    yield protocols.one_list_validation(one_list, "2011-07-01")
+    yield protocols.held_out_validation(cold)
+
+
+def test_no_protocol_shows_a_test_row_in_train(purchases):
+    names = []
+    for split in every_split(purchases):
+        assert len(split.test), split.name
+        assert not np.isin(keys(split.train), keys(split.test)).any(), split.name
+        names.append(split.name)
+    assert len(set(names)) == len(names)
+
+
+def test_validation_sees_nothing_of_the_test_part(purchases):
+    warm = protocols.warm(purchases)
+    inner = protocols.warm_validation(warm)
+    assert inner.train.items is warm.train.items
+    assert np.isin(keys(inner.test), keys(warm.train)).all()
+    cold = protocols.cold(purchases, "2011-09-01")
+    earlier = protocols.cold_validation(cold, "2011-07-01")
+    assert earlier.train.time.max() < np.datetime64("2011-07-01")
+    assert earlier.test.time.min() >= np.datetime64("2011-07-01")
+    assert earlier.test.time.max() < np.datetime64("2011-09-01")
+
+
+def test_one_list_ranks_warm_and_cold_items_together(purchases):
+    split = protocols.one_list(purchases, "2011-09-01")
+    cold = protocols.cold(purchases, "2011-09-01")
+    assert split.candidates is None
+    assert len(split.train) == len(cold.train)
+    of_cold_items = np.isin(split.test.item, cold.candidates)
+    assert set(keys(split.test)[of_cold_items]) == set(keys(cold.test))
+
+
+def test_the_warm_protocol_says_how_much_is_basket_completion(purchases):
+    (note,) = protocols.warm(purchases).notes
+    assert note.startswith("57% of the test pairs")
