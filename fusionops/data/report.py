@@ -88,7 +88,7 @@ class Report:
         if severity == "error" or (self.strict and severity == "dropped"):
             raise InputError(sentence + hint)
         if self.strict:
-            warnings.warn(sentence, InputWarning, stacklevel=4)
+            warnings.warn(sentence, InputWarning, stacklevel=7)  # the caller of from_table
 
     def raise_if(self, severity: Severity = "dropped") -> None:
         """Raise InputError with every sentence that is at least as severe as ``severity``."""
