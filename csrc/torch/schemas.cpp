@@ -22,4 +22,7 @@ STABLE_TORCH_LIBRARY(fusionops, m) {
   m.def(
       "fusion_topk_backward(Tensor grad, Tensor indices, Tensor user, Tensor item, "
       "Tensor? user_scale, Tensor? item_scale) -> (Tensor, Tensor, Tensor)");
+  // matrix [B, D, D] -> eigenvalues [B, D] ascending, eigenvectors [B, D, D]; implemented over
+  // torch.linalg in fusionops/ops/gram_power.py
+  m.def("symmetric_eigen(Tensor matrix) -> (Tensor, Tensor)");
 }

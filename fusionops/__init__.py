@@ -1,0 +1,42 @@
+"""fusionops: fused user-item fusion operators for PyTorch, and a recommender made of them.
+
+Names are loaded when they are first used (PEP 562), so that ``import fusionops`` costs nothing and
+``fusionops.catalog`` runs without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusionops.backend import use_backend
+    from fusionops.catalog import Catalog
+    from fusionops.ops import fusion_matrix, fusion_recommend, fusion_topk
+
+__version__ = "0.1.0"
+
+__all__ = ["Catalog", "fusion_matrix", "fusion_recommend", "fusion_topk", "use_backend"]
+
+_HOME = {
+    "Catalog": "fusionops.catalog",
+    "fusion_matrix": "fusionops.ops",
+    "fusion_recommend": "fusionops.ops",
+    "fusion_topk": "fusionops.ops",
+    "use_backend": "fusionops.backend",
+}
+_SUBMODULES = ("backend", "catalog", "data", "evaluation", "info", "models", "ops", "reference")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f"fusionops.{name}")
+    raise AttributeError(f"module 'fusionops' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

@@ -1,0 +1,35 @@
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+_Array = npt.NDArray[Any]
+_Lists = tuple[_Array, _Array]
+
+class BuildInfo(TypedDict):
+    compiler: str
+    isas_built: list[str]
+    isas_runnable: list[str]
+    isa: str
+    threads: int
+
+def build_info() -> BuildInfo: ...
+def inverse_norm(x: _Array, eps: float = 0.0) -> _Array: ...
+def fusion_matrix(
+    user: _Array,
+    item: _Array,
+    user_scale: _Array | None = None,
+    item_scale: _Array | None = None,
+) -> _Array: ...
+def fusion_contract(left: _Array, right: _Array, scale: _Array | None = None) -> _Array: ...
+def fusion_topk(
+    user: _Array,
+    item: _Array,
+    k: int,
+    user_scale: _Array | None = None,
+    item_scale: _Array | None = None,
+    item_bias: _Array | None = None,
+    exclude: _Lists | None = None,
+    allowed: npt.NDArray[np.bool_] | None = None,
+    candidates: _Lists | None = None,
+) -> tuple[_Array, npt.NDArray[np.int64]]: ...

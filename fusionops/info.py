@@ -1,0 +1,86 @@
+"""What this installation is and who serves a call: ``python -m fusionops.info``.
+
+The report is made to be pasted into a bug report.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+_LIBRARIES = (
+    "numpy", "triton", "pyarrow", "scikit-learn", "scipy", "typer", "rich", "matplotlib",
+    "safetensors", "transformers",
+)  # fmt: skip
+_OPERATORS = ("fusion_matrix", "fusion_recommend", "fusion_topk")
+_VARIABLES = ("FUSIONOPS_ISA", "FUSIONOPS_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def report() -> dict[str, Any]:
+    """The environment as a JSON-able dictionary."""
+    import torch
+
+    import fusionops
+    from fusionops import _native
+
+    build = _native.build_info()
+    return {
+        "fusionops": fusionops.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "cuda_devices": torch.cuda.device_count(),
+        "native": dict(build),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "serving": {
+            name: {
+                "cpu": f"C++ kernels ({build['isa']})",
+                "other devices": "chunked composition of PyTorch operators",
+            }
+            for name in _OPERATORS
+        },
+    }
+
+
+def render(values: dict[str, Any], indent: str = "") -> str:
+    """A report as indented lines of ``name: value``."""
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines.append(f"{indent}{name}:")
+            lines.append(render(value, indent + "  ") if value else f"{indent}  -")
+        elif isinstance(value, list):
+            lines.append(f"{indent}{name}: {', '.join(map(str, value))}")
+        else:
+            lines.append(f"{indent}{name}: {value if value is not None else 'not installed'}")
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux: the platform module knows something
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    print(render(report()))
+    sys.exit(0)

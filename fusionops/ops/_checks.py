@@ -1,0 +1,117 @@
+"""Checks of arguments: TypeError for kind and dtype, ValueError for shape and range.
+
+Each error names the argument, what it got and what was expected.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionops.ops._dtypes import FLOATING, autocast
+
+NORMALIZATIONS = ("diagonal", "matrix", "cosine", "none")
+
+
+def describe(tensor: Tensor) -> str:
+    """Dtype and shape, as they stand in error messages."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def floating(name: str, value: Any) -> None:
+    """`value` must be a floating tensor of a dtype that the kernels take."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense (strided) tensor, got layout {value.layout}")
+    if value.dtype not in FLOATING:
+        raise TypeError(
+            f"{name}: expected float64, float32, bfloat16 or float16, got {describe(value)}"
+        )
+
+
+def sides(*, batched: bool, **named: Any) -> tuple[Tensor, ...]:
+    """Checks tensors whose last two dimensions are rows and features, and applies autocast.
+
+    All must share dtype (after autocast) and device with the first.
+    """
+    for name, value in named.items():
+        floating(name, value)
+        if value.dim() < 2 or (value.dim() > 2 and not batched):
+            wanted = "at least 2 dimensions" if batched else "2 dimensions"
+            raise ValueError(f"{name}: expected {wanted}, got {describe(value)}")
+    tensors = autocast(*named.values())
+    first_name, first = next(iter(named)), tensors[0]
+    for name, value in zip(named, tensors, strict=True):
+        if value.dtype != first.dtype:
+            raise TypeError(
+                f"{name}: expected the dtype of {first_name} ({first.dtype}), got {value.dtype}"
+            )
+        same_device(name, value, first_name, first)
+    return tensors
+
+
+def same_device(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """Two tensors must be on one device."""
+    if value.device != other.device:
+        raise ValueError(
+            f"{name}: expected the device of {other_name} ({other.device}), got {value.device}"
+        )
+
+
+def same_width(user: Tensor, item: Tensor) -> None:
+    """`user` and `item` must have the same number of features."""
+    if user.shape[-1] != item.shape[-1]:
+        raise ValueError(
+            f"item: expected rows of width {user.shape[-1]} as user has, got {describe(item)}"
+        )
+
+
+def batch_shape(**named: Tensor) -> torch.Size:
+    """The common leading shape of batched tensors, which broadcast as for ``torch.matmul``."""
+    try:
+        return torch.broadcast_shapes(*(t.shape[:-2] for t in named.values()))
+    except RuntimeError:
+        shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in named.items())
+        raise ValueError(
+            f"{' and '.join(named)}: expected batch dimensions that broadcast, got {shapes}"
+        ) from None
+
+
+def fold(tensor: Tensor, batch: torch.Size) -> Tensor:
+    """``[*, N, D]`` as ``[B, N, D]``: a view wherever the strides allow one."""
+    return tensor.expand(*batch, *tensor.shape[-2:]).reshape(
+        math.prod(batch), *tensor.shape[-2:]
+    )
+
+
+def number(name: str, value: Any, least: float | None = None) -> None:
+    """`value` must be a finite number, and not below `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    # Comparisons instead of math.isfinite, which torch.compile cannot trace; NaN fails them.
+    if not -math.inf < value < math.inf or (least is not None and value < least):
+        bound = "" if least is None else f" of at least {least:g}"
+        raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
+
+
+def count(name: str, value: Any, least: int = 1) -> None:
+    """`value` must be an integer, and not below `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name}: expected at least {least}, got {value}")
+
+
+def norm(normalization: Any, power: Any, ridge: Any, eps: Any) -> None:
+    """The keywords that every operator with a fusion matrix takes."""
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization: expected one of {', '.join(NORMALIZATIONS)}, got {normalization!r}"
+        )
+    number("power", power)
+    number("ridge", ridge, least=0.0)
+    number("eps", eps, least=0.0)

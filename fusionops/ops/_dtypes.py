@@ -1,0 +1,28 @@
+"""Which dtypes the operators take and what they accumulate in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, float32 for everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """What ``torch.matmul`` would get under the autocast that is on, if one is.
+
+    Written out because ``torch.library.register_autocast`` would cast every floating argument,
+    scales and biases included.
+    """
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(
+        t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors
+    )

@@ -1,0 +1,78 @@
+"""Loads the native operators and hangs fakes, gradients and vmap rules on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LIBRARY = Path(__file__).resolve().parent.parent / "lib" / "libfusionops_torch_cpu.so"
+
+if not LIBRARY.exists():
+    raise ImportError(
+        f"fusionops was not built: {LIBRARY} is missing. Install it with 'pip install .' from the "
+        f"source folder, or build in place with 'python setup.py build_ext --inplace'."
+    )
+torch.ops.load_library(str(LIBRARY))
+
+
+def register(
+    name: str,
+    fake: Callable[..., Any],
+    function: type[torch.autograd.Function],
+    vmap: Callable[..., Any],
+) -> None:
+    """Registers what PyTorch must know of the operator ``fusionops::name``.
+
+    The public functions apply `function` themselves, as ``torch.func`` needs it; the same formulas
+    serve a direct call of ``torch.ops.fusionops``.
+    """
+    qualified = f"fusionops::{name}"
+    torch.library.register_fake(qualified, fake)
+    torch.library.register_autograd(
+        qualified, function.backward, setup_context=function.setup_context
+    )
+    torch.library.register_vmap(qualified, vmap)
+
+
+def fold_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """A vmap rule for an operator whose tensors all have a batch dimension in front: fold into it.
+
+    A tensor that vmap does not map is repeated with stride 0, which the kernels take as it is.
+    """
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+        size = info.batch_size
+
+        def fold(value: Any, dim: int | None) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            mapped = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+            return mapped.flatten(0, 1)
+
+        result = operator(*map(fold, args, in_dims))
+        return result.unflatten(0, (size, result.shape[0] // size if size else 1)), 0
+
+    return rule
+
+
+def loop_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """A vmap rule for an operator without a batch dimension: one call a sample."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        def sample(i: int) -> list[Any]:
+            return [
+                value if dim is None else value.select(dim, i)
+                for value, dim in zip(args, in_dims, strict=True)
+            ]
+
+        if info.batch_size == 0:
+            raise ValueError("vmap over zero samples is not supported by this operator")
+        results = [operator(*sample(i)) for i in range(info.batch_size)]
+        stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+        return stacked, (0,) * len(stacked)
+
+    return rule

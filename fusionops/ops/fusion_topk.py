@@ -1,0 +1,240 @@
+"""The k best items of every user, ``top_k(F + item_bias)``, streamed over the catalogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionops import backend, reference
+from fusionops.ops import _checks, composition
+from fusionops.ops._dtypes import accumulator
+from fusionops.ops._library import loop_vmap, register
+from fusionops.ops._ragged import as_ragged
+from fusionops.ops.normalization import Norm, Normalized, normalize
+
+_op = torch.ops.fusionops.fusion_topk.default
+_backward_op = torch.ops.fusionops.fusion_topk_backward.default
+
+
+def fusion_topk(
+    user: Tensor,
+    item: Tensor,
+    k: int,
+    *,
+    normalization: str = "diagonal",
+    power: float = 0.5,
+    ridge: float = 0.0,
+    eps: float = 0.0,
+    item_bias: Tensor | None = None,
+    exclude: Any = None,
+    allowed: Tensor | None = None,
+    candidates: Any = None,
+) -> tuple[Tensor, Tensor]:
+    """The k largest entries of each row of ``F + item_bias``, and where they are.
+
+    Parameters
+    ----------
+    user, item : Tensor
+        ``[U, D]`` and ``[P, D]``, as for :func:`fusionops.fusion_matrix`.
+    k : int
+        Length of the lists, at least 1. More than there are items pads.
+    normalization, power, ridge, eps
+        As for :func:`fusionops.fusion_matrix`.
+    item_bias : Tensor, optional
+        ``[P]``, added to the scores of every user, e.g. log-popularity. Any floating dtype.
+    exclude : ragged lists of item indices per user, optional
+        Items that may not be recommended, e.g. those already bought: a pair
+        ``(offsets [U + 1], indices [nnz])``, a jagged ``torch.nested`` tensor, a torch sparse CSR
+        tensor or a scipy CSR matrix (every stored entry counts).
+    allowed : Tensor, optional
+        Bool, ``[P]`` or ``[U, P]``: True where an item may be recommended.
+    candidates : ragged lists of item indices per user, optional
+        Only these are scored, the second stage of a two-stage recommender. In the forms of
+        `exclude`; an item named twice counts once.
+
+    Returns
+    -------
+    scores : Tensor
+        ``[U, k]``, float64 for float64 inputs and float32 otherwise, descending. Differentiable:
+        the gradient goes to the chosen pairs.
+    indices : Tensor
+        ``[U, k]``, int64. Equal scores stand in ascending order of index. NaN and -inf never enter
+        a list; a list with fewer than k entries ends in score -inf, index -1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`fusionops.fusion_matrix`.
+    IndexError
+        An index in `exclude` or `candidates` that is not in ``[0, P)``, or offsets that do not
+        rise from 0 to the number of indices.
+
+    Notes
+    -----
+    Memory is ``O(U k)``: the ``U x P`` scores never exist. The result has the same bits for any
+    number of threads.
+
+    Examples
+    --------
+    >>> import torch, fusionops
+    >>> user, item = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0], [2.0, 0.0], [0.0, 3.0]])
+    >>> seen = (torch.tensor([0, 1]), torch.tensor([1]))
+    >>> fusionops.fusion_topk(user, item, 2, exclude=seen)
+    (tensor([[0.7071, 0.0000]]), tensor([[0, 2]]))
+    """
+    _checks.norm(normalization, power, ridge, eps)
+    _checks.count("k", k)
+    user, item = _checks.sides(batched=False, user=user, item=item)
+    _checks.same_width(user, item)
+    users, items = user.shape[0], item.shape[0]
+    if item_bias is not None:
+        item_bias = _checked_bias(item_bias, item).to(accumulator(item.dtype))
+    if allowed is not None:
+        _check_allowed(allowed, users, item)
+    if exclude is not None:
+        exclude = as_ragged("exclude", exclude, users, items, item.device)
+    if candidates is not None:
+        candidates = as_ragged("candidates", candidates, users, items, item.device)
+    norm = Norm(normalization, power, ridge, eps)
+    filters = {"exclude": exclude, "allowed": allowed, "candidates": candidates}
+    server = backend.serving(user.device)
+    if server == "reference":
+        return reference.fusion_topk(
+            user, item, k, item_bias=item_bias, **filters, **norm._asdict()
+        )
+    if server == "composition":
+        return composition.fusion_topk(user, item, k, norm, item_bias, **filters)
+    sides = normalize(user.unsqueeze(0), item.unsqueeze(0), norm)
+    user, item, user_scale, item_scale = (None if t is None else t.squeeze(0) for t in sides)
+    lists = (*(exclude or (None, None)), allowed, *(candidates or (None, None)))
+    scores, indices = _TopK.apply(user, item, k, user_scale, item_scale, item_bias, *lists)
+    return scores, indices
+
+
+def _checked_bias(item_bias: Any, item: Tensor) -> Tensor:
+    _checks.floating("item_bias", item_bias)
+    _checks.same_device("item_bias", item_bias, "item", item)
+    if item_bias.shape != item.shape[:1]:
+        raise ValueError(
+            f"item_bias: expected shape [{item.shape[0]}], got {_checks.describe(item_bias)}"
+        )
+    bias: Tensor = item_bias
+    return bias
+
+
+def _check_allowed(allowed: Any, users: int, item: Tensor) -> None:
+    if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
+        got = allowed.dtype if isinstance(allowed, Tensor) else type(allowed).__name__
+        raise TypeError(f"allowed: expected a bool tensor, got {got}")
+    _checks.same_device("allowed", allowed, "item", item)
+    if tuple(allowed.shape) not in ((item.shape[0],), (users, item.shape[0])):
+        raise ValueError(
+            f"allowed: expected shape [{item.shape[0]}] or [{users}, {item.shape[0]}], "
+            f"got {list(allowed.shape)}"
+        )
+
+
+class _TopK(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        user: Tensor,
+        item: Tensor,
+        k: int,
+        user_scale: Tensor | None,
+        item_scale: Tensor | None,
+        item_bias: Tensor | None,
+        *lists: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = _op(
+            user, item, k, user_scale, item_scale, item_bias, *lists
+        )
+        return result
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
+    ) -> None:
+        ctx.mark_non_differentiable(output[1])
+        user, item, _, user_scale, item_scale = inputs[:5]
+        ctx.save_for_backward(user, item, user_scale, item_scale, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        user, item, user_scale, item_scale, indices = ctx.saved_tensors
+        sums = _TopKBackward.apply(grad, indices, user, item, user_scale, item_scale)
+        toward_user, toward_item, toward_bias = sums
+        grads: list[Tensor | None] = [None] * 11
+        grads[0] = _scaled(toward_user, user_scale).to(user.dtype)
+        grads[1] = _scaled(toward_item, item_scale).to(item.dtype)
+        if user_scale is not None:
+            grads[3] = (toward_user * user).sum(-1)
+        if item_scale is not None:
+            grads[4] = (toward_item * item).sum(-1)
+        grads[5] = toward_bias
+        return tuple(g if needed else None for g, needed in zip(grads, ctx.needs_input_grad))
+
+
+def _scaled(sums: Tensor, scale: Tensor | None) -> Tensor:
+    return sums if scale is None else sums * scale.unsqueeze(-1)
+
+
+class _TopKBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        grad: Tensor,
+        indices: Tensor,
+        user: Tensor,
+        item: Tensor,
+        user_scale: Tensor | None,
+        item_scale: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        result: tuple[Tensor, Tensor, Tensor] = _backward_op(
+            grad, indices, user, item, user_scale, item_scale
+        )
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError(
+            "fusion_topk can be differentiated once, not twice: use backend 'reference'"
+        )
+
+
+def _fake(
+    user: Tensor, item: Tensor, k: int, *rest: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    shape = (user.shape[0], k)
+    return (
+        user.new_empty(shape, dtype=accumulator(user.dtype)),
+        user.new_empty(shape, dtype=torch.int64),
+    )
+
+
+def _fake_backward(
+    grad: Tensor,
+    indices: Tensor,
+    user: Tensor,
+    item: Tensor,
+    user_scale: Tensor | None,
+    item_scale: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    sums = accumulator(user.dtype)
+    return (
+        user.new_empty(user.shape, dtype=sums),
+        item.new_empty(item.shape, dtype=sums),
+        item.new_empty(item.shape[:1], dtype=sums),
+    )
+
+
+register("fusion_topk", _fake, _TopK, loop_vmap(_op))
+register("fusion_topk_backward", _fake_backward, _TopKBackward, loop_vmap(_backward_op))

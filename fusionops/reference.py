@@ -1,0 +1,100 @@
+"""The operators in plain PyTorch: the truth in tests, the eager baseline in benchmarks.
+
+Each function is its formula, slow and large by design: it may hold ``[U, P]``. In float64 these are
+the values every kernel is measured against, and ``use_backend("reference")`` serves them.
+Arguments are taken as already checked and ragged lists as ``(offsets, indices)`` pairs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Ragged = tuple[Tensor, Tensor]
+
+
+def inverse_norm(vectors: Tensor, eps: float) -> Tensor:
+    """``(x.x + eps)^(-1/2)`` per row, and 0 for a row of zeros (value and gradient)."""
+    squares = vectors.square().sum(-1)
+    present = squares > 0
+    return torch.where(present, torch.where(present, squares + eps, 1.0).rsqrt(), 0.0)
+
+
+def gram_power(gram: Tensor, power: float, ridge: float, rows: int) -> Tensor:
+    """``f(G)`` with ``f(x) = (x + ridge)^(-power)`` on the row space of ``G`` and 0 off it."""
+    values, vectors = torch.linalg.eigh(gram)
+    largest = values[..., -1:].clamp_min(0)
+    cutoff = max(rows, gram.shape[-1]) * torch.finfo(gram.dtype).eps * largest
+    kept = values > cutoff
+    weights = torch.where(kept, torch.where(kept, values + ridge, 1.0).pow(-power), 0.0)
+    return (vectors * weights.unsqueeze(-2)) @ vectors.mT
+
+
+def fusion_matrix(
+    user: Tensor,
+    item: Tensor,
+    *,
+    normalization: str = "diagonal",
+    power: float = 0.5,
+    ridge: float = 0.0,
+    eps: float = 0.0,
+) -> Tensor:
+    """``F = S_UP / sqrt(S_PP)``; see :func:`fusionops.fusion_matrix`."""
+    if normalization == "matrix":
+        user = user @ gram_power(item.mT @ item, power, ridge, item.shape[-2])
+    scores = user @ item.mT
+    if normalization == "cosine":
+        scores = scores * inverse_norm(user, eps).unsqueeze(-1)
+    if normalization in ("cosine", "diagonal"):
+        scores = scores * inverse_norm(item, eps).unsqueeze(-2)
+    return scores
+
+
+def fusion_recommend(user: Tensor, item: Tensor, values: Tensor, **norm: object) -> Tensor:
+    """``R = F @ values``; see :func:`fusionops.fusion_recommend`."""
+    return fusion_matrix(user, item, **norm) @ values  # type: ignore[arg-type]
+
+
+def ragged_mask(ragged: Ragged, rows: int, columns: int) -> Tensor:
+    """A ragged list of columns per row as a bool mask ``[rows, columns]``."""
+    offsets, indices = ragged
+    row = torch.repeat_interleave(torch.arange(rows, device=indices.device), offsets.diff())
+    mask = torch.zeros(rows, columns, dtype=torch.bool, device=indices.device)
+    mask[row, indices] = True
+    return mask
+
+
+def fusion_topk(
+    user: Tensor,
+    item: Tensor,
+    k: int,
+    *,
+    item_bias: Tensor | None = None,
+    exclude: Ragged | None = None,
+    allowed: Tensor | None = None,
+    candidates: Ragged | None = None,
+    **norm: object,
+) -> tuple[Tensor, Tensor]:
+    """The k best entries of each row of ``F + item_bias``; see :func:`fusionops.fusion_topk`."""
+    scores = fusion_matrix(user, item, **norm)  # type: ignore[arg-type]
+    scores = scores.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    if item_bias is not None:
+        scores = scores + item_bias.to(scores.dtype)
+    users, items = scores.shape
+    admitted = ~scores.isnan()
+    if exclude is not None:
+        admitted = admitted & ~ragged_mask(exclude, users, items)
+    if allowed is not None:
+        admitted = admitted & allowed
+    if candidates is not None:
+        admitted = admitted & ragged_mask(candidates, users, items)
+    scores = scores.masked_fill(~admitted, -torch.inf)
+    # A stable descending sort is the tie rule: equal scores stay in ascending index order.
+    indices = torch.argsort(scores, dim=-1, descending=True, stable=True)[:, :k]
+    scores = scores.gather(1, indices)
+    indices = indices.masked_fill(scores == -torch.inf, -1)
+    padding = k - scores.shape[1]
+    if padding > 0:
+        scores = torch.nn.functional.pad(scores, (0, padding), value=-torch.inf)
+        indices = torch.nn.functional.pad(indices, (0, padding), value=-1)
+    return scores, indices
