@@ -22,6 +22,7 @@ class CMakeBuild(build_ext):
     """Configure, build and install by CMake; setuptools only says where the products go."""
 
     def run(self) -> None:
+        """Build everything."""
         editable = self.inplace or self.editable_mode
         target = ROOT if editable else Path(self.build_lib).resolve()
         compiler = os.environ.get("CXX", "c++")
@@ -56,10 +57,12 @@ class CMakeBuild(build_ext):
             ) from None
 
     def get_outputs(self) -> list[str]:
+        """Name the products, which go into the wheel."""
         package = Path(self.build_lib) / "fusionops"
         return [str(path) for path in (*package.glob("*.so"), *package.glob("lib/*"))]
 
     def get_output_mapping(self) -> dict[str, str]:
+        """Map nothing: in an editable install CMake puts the products in place itself."""
         return {}
 
 

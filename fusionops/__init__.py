@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusionops.backend import use_backend
     from fusionops.catalog import Catalog
-    from fusionops.ops import fusion_matrix, fusion_recommend, fusion_topk
+    from fusionops.ops.fusion_matrix import fusion_matrix
+    from fusionops.ops.fusion_recommend import fusion_recommend
+    from fusionops.ops.fusion_topk import fusion_topk
 
 __version__ = "0.1.0"
 

@@ -149,7 +149,9 @@ class Catalog:
         self, exclude: Sequence[Sequence[Any]], users: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         if len(exclude) != users:
-            raise ValueError(f"exclude: expected one list for each of {users} users, got {len(exclude)}")
+            raise ValueError(
+                f"exclude: expected one list for each of {users} users, got {len(exclude)}"
+            )
         codes = [self._codes("exclude", ids) for ids in exclude]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in codes])]).astype(np.int64)
         return offsets, np.asarray([code for row in codes for code in row], dtype=np.int64)
@@ -189,8 +191,9 @@ def _ids(ids: Sequence[Any] | npt.NDArray[Any] | None, count: int) -> npt.NDArra
         raise ValueError(f"ids: expected {count}, one a vector, got {len(names)}")
     if names.dtype.kind in "iu":
         names = names.astype(np.int64)
-    if len(set(names.tolist())) != count:
-        raise ValueError(f"ids: expected unique ids, got {count - len(set(names.tolist()))} repeats")
+    repeats = count - len(set(names.tolist()))
+    if repeats:
+        raise ValueError(f"ids: expected unique ids, got {repeats} repeats")
     return names
 
 

@@ -17,7 +17,8 @@ def inverse_norm(vectors: Tensor, eps: float) -> Tensor:
     """``(x.x + eps)^(-1/2)`` per row, and 0 for a row of zeros (value and gradient)."""
     squares = vectors.square().sum(-1)
     present = squares > 0
-    return torch.where(present, torch.where(present, squares + eps, 1.0).rsqrt(), 0.0)
+    scale: Tensor = torch.where(present, torch.where(present, squares + eps, 1.0).rsqrt(), 0.0)
+    return scale
 
 
 def gram_power(gram: Tensor, power: float, ridge: float, rows: int) -> Tensor:

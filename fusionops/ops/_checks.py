@@ -73,7 +73,7 @@ def same_width(user: Tensor, item: Tensor) -> None:
 def batch_shape(**named: Tensor) -> torch.Size:
     """The common leading shape of batched tensors, which broadcast as for ``torch.matmul``."""
     try:
-        return torch.broadcast_shapes(*(t.shape[:-2] for t in named.values()))
+        return torch.Size(torch.broadcast_shapes(*(t.shape[:-2] for t in named.values())))
     except RuntimeError:
         shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in named.items())
         raise ValueError(
@@ -83,9 +83,7 @@ def batch_shape(**named: Tensor) -> torch.Size:
 
 def fold(tensor: Tensor, batch: torch.Size) -> Tensor:
     """``[*, N, D]`` as ``[B, N, D]``: a view wherever the strides allow one."""
-    return tensor.expand(*batch, *tensor.shape[-2:]).reshape(
-        math.prod(batch), *tensor.shape[-2:]
-    )
+    return tensor.expand(*batch, *tensor.shape[-2:]).reshape(math.prod(batch), *tensor.shape[-2:])
 
 
 def number(name: str, value: Any, least: float | None = None) -> None:

@@ -49,7 +49,7 @@ def as_ragged(name: str, value: Any, rows: int, columns: int, device: torch.devi
     return offsets.to(device, torch.int64), indices.to(device, torch.int64)
 
 
-def _from_tensor(name: str, value: Tensor) -> Ragged:
+def _from_tensor(name: str, value: Any) -> Ragged:
     if value.layout == torch.sparse_csr:
         return value.crow_indices(), value.col_indices()
     if not value.is_nested or value.layout != torch.jagged:

@@ -12,7 +12,7 @@ from fusionops.ops import _checks, composition
 from fusionops.ops._dtypes import accumulator
 from fusionops.ops._library import loop_vmap, register
 from fusionops.ops._ragged import as_ragged
-from fusionops.ops.normalization import Norm, Normalized, normalize
+from fusionops.ops.normalization import Norm, normalize
 
 _op = torch.ops.fusionops.fusion_topk.default
 _backward_op = torch.ops.fusionops.fusion_topk_backward.default
@@ -107,7 +107,9 @@ def fusion_topk(
     if server == "composition":
         return composition.fusion_topk(user, item, k, norm, item_bias, **filters)
     sides = normalize(user.unsqueeze(0), item.unsqueeze(0), norm)
-    user, item, user_scale, item_scale = (None if t is None else t.squeeze(0) for t in sides)
+    user_scale = None if sides.user_scale is None else sides.user_scale.squeeze(0)
+    item_scale = None if sides.item_scale is None else sides.item_scale.squeeze(0)
+    user, item = sides.user.squeeze(0), sides.item.squeeze(0)
     lists = (*(exclude or (None, None)), allowed, *(candidates or (None, None)))
     scores, indices = _TopK.apply(user, item, k, user_scale, item_scale, item_bias, *lists)
     return scores, indices
@@ -155,9 +157,7 @@ class _TopK(torch.autograd.Function):
         return result
 
     @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
-    ) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
         user, item, _, user_scale, item_scale = inputs[:5]
         ctx.save_for_backward(user, item, user_scale, item_scale, output[1])
@@ -175,7 +175,9 @@ class _TopK(torch.autograd.Function):
         if item_scale is not None:
             grads[4] = (toward_item * item).sum(-1)
         grads[5] = toward_bias
-        return tuple(g if needed else None for g, needed in zip(grads, ctx.needs_input_grad))
+        return tuple(
+            g if needed else None for g, needed in zip(grads, ctx.needs_input_grad, strict=True)
+        )
 
 
 def _scaled(sums: Tensor, scale: Tensor | None) -> Tensor:
@@ -210,9 +212,7 @@ class _TopKBackward(torch.autograd.Function):
         )
 
 
-def _fake(
-    user: Tensor, item: Tensor, k: int, *rest: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _fake(user: Tensor, item: Tensor, k: int, *rest: Tensor | None) -> tuple[Tensor, Tensor]:
     shape = (user.shape[0], k)
     return (
         user.new_empty(shape, dtype=accumulator(user.dtype)),

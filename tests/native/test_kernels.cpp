@@ -1,5 +1,6 @@
 // csrc/cpu against plain loops in double precision, at sizes that leave partial tiles, on one and
 // on three threads of the NumPy face's pool.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "check.h"
+#include "core/top_k_list.h"
 #include "cpu/kernels.h"
 #include "thread_pool.h"
 
