@@ -1,0 +1,5 @@
+"""``python -m fusionops.cli``, the same as ``fusionops``."""
+
+from fusionops.cli import main
+
+main()
