@@ -25,11 +25,11 @@ class CMakeBuild(build_ext):
         """Build everything."""
         editable = self.inplace or self.editable_mode
         target = ROOT if editable else Path(self.build_lib).resolve()
-        compiler = os.environ.get("CXX", "c++")
-        if shutil.which(compiler) is None and shutil.which("g++") is None:
+        compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+        if not any(shutil.which(command.split()[0]) for command in compilers):
             raise SystemExit(
                 f"fusionops needs a C++20 compiler to build and found none (looked for "
-                f"{compiler!r} and 'g++'): install one (Debian: apt-get install g++) or set CXX."
+                f"{', '.join(compilers)}): install one (Debian: apt-get install g++) or set CXX."
             )
         build = ROOT / "build" / f"{sys.implementation.cache_tag}"
         self._cmake(

@@ -27,6 +27,10 @@ _HOME = {
     "fusion_topk": "fusionops.ops",
     "use_backend": "fusionops.backend",
 }
+NOT_BUILT = (
+    f"fusionops was not built in {__path__[0]}: install it with 'pip install .' and start Python "
+    f"outside the source folder, or build in place with 'pip install -e .'"
+)
 _SUBMODULES = ("backend", "catalog", "data", "evaluation", "info", "models", "ops", "reference")
 
 
@@ -35,6 +39,11 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value
         return value
+    if name == "_native":
+        try:
+            return importlib.import_module("fusionops._native")
+        except ModuleNotFoundError:
+            raise ImportError(NOT_BUILT) from None
     if name in _SUBMODULES:
         return importlib.import_module(f"fusionops.{name}")
     raise AttributeError(f"module 'fusionops' has no attribute {name!r}")

@@ -28,7 +28,8 @@ def gram_power(gram: Tensor, power: float, ridge: float, rows: int) -> Tensor:
     cutoff = max(rows, gram.shape[-1]) * torch.finfo(gram.dtype).eps * largest
     kept = values > cutoff
     weights = torch.where(kept, torch.where(kept, values + ridge, 1.0).pow(-power), 0.0)
-    return (vectors * weights.unsqueeze(-2)) @ vectors.mT
+    result: Tensor = (vectors * weights.unsqueeze(-2)) @ vectors.mT
+    return result
 
 
 def fusion_matrix(

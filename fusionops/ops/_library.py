@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionops import NOT_BUILT
+
 LIBRARY = Path(__file__).resolve().parent.parent / "lib" / "libfusionops_torch_cpu.so"
 
 if not LIBRARY.exists():
-    raise ImportError(
-        f"fusionops was not built: {LIBRARY} is missing. Install it with 'pip install .' from the "
-        f"source folder, or build in place with 'python setup.py build_ext --inplace'."
-    )
+    raise ImportError(NOT_BUILT)
 torch.ops.load_library(str(LIBRARY))
 
 
