@@ -1,0 +1,42 @@
+"""``F = S_UP / sqrt(S_PP)``, all of it: the bound is writing the U x P results once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comparison.cases import BACKWARD, COMPILE, EAGER, OURS, PEER, Call, Case, call_of, gaussians
+from comparison.memory import require_matrices
+from torch import Tensor
+
+from fusionops import fusion_matrix, reference
+
+TITLE = "diagonal; peer: the product with items normalised first, torch.nn.functional.normalize"
+
+
+def normalize_first(user: Tensor, item: Tensor) -> Tensor:
+    """What a user writes who wants no second pass over the U x P scores."""
+    return user @ torch.nn.functional.normalize(item, dim=-1).mT
+
+
+FUNCTIONS: dict[str, Any] = {
+    OURS: fusion_matrix,
+    EAGER: reference.fusion_matrix,
+    COMPILE: reference.fusion_matrix,
+    PEER: normalize_first,
+}
+
+
+def setup(case: Case) -> Call:
+    """The call of one contender."""
+    users, items, features = case.shape
+    require_matrices(case)
+    sizes = [(users, features), (items, features)]
+    if case.direction == BACKWARD:
+        sizes.append((users, items))
+    user, item, *upstream = gaussians(*sizes)
+    return call_of(case, FUNCTIONS[case.contender], (user, item), *upstream)
+
+
+def bench_fusion_matrix(contest: Any, case: Case) -> None:
+    contest(setup, case, title=TITLE)

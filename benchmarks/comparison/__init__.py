@@ -1,0 +1,1 @@
+"""What the suites share: cases, agreement of results, peak memory, tables."""
