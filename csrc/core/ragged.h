@@ -46,22 +46,29 @@ inline void check_ragged(const RaggedView& list, std::int64_t columns, const cha
   }
 }
 
-// The same lists with every row sorted, so that membership is a binary search.
+// The same lists with every row sorted, so that membership is a binary search. Lists that come
+// sorted, as those of a CSR matrix mostly do, are used where they are.
 class SortedRagged {
  public:
-  explicit SortedRagged(const RaggedView& list) : offsets_(list.offsets) {
-    if (!list.present()) return;
-    indices_.assign(list.indices, list.indices + list.size);
-    for (std::int64_t i = 0; i < list.rows; ++i) {
-      std::sort(indices_.begin() + offsets_[i], indices_.begin() + offsets_[i + 1]);
+  explicit SortedRagged(const RaggedView& list) : offsets_(list.offsets), indices_(list.indices) {
+    bool sorted = true;
+    for (std::int64_t i = 0; sorted && i < list.rows; ++i) {
+      sorted = std::is_sorted(list.indices + offsets_[i], list.indices + offsets_[i + 1]);
     }
+    if (sorted) return;
+    owned_.assign(list.indices, list.indices + list.size);
+    for (std::int64_t i = 0; i < list.rows; ++i) {
+      std::sort(owned_.begin() + offsets_[i], owned_.begin() + offsets_[i + 1]);
+    }
+    indices_ = owned_.data();
   }
+  SortedRagged(const SortedRagged&) = delete;
+  SortedRagged& operator=(const SortedRagged&) = delete;
 
   bool present() const { return offsets_ != nullptr; }
 
   std::span<const std::int64_t> row(std::int64_t i) const {
-    if (!present()) return {};
-    return {indices_.data() + offsets_[i], static_cast<std::size_t>(offsets_[i + 1] - offsets_[i])};
+    return {indices_ + offsets_[i], static_cast<std::size_t>(offsets_[i + 1] - offsets_[i])};
   }
 
   bool contains(std::int64_t i, std::int64_t index) const {
@@ -71,7 +78,8 @@ class SortedRagged {
 
  private:
   const std::int64_t* offsets_;
-  std::vector<std::int64_t> indices_;
+  const std::int64_t* indices_;
+  std::vector<std::int64_t> owned_;
 };
 
 }  // namespace fusionops

@@ -24,6 +24,9 @@ constexpr std::int64_t kUserBytes = 128 * 1024;  // packed users of a task
 constexpr std::int64_t kItemBytes = 64 * 1024;   // packed items of a chunk
 constexpr std::int64_t kWantedTasks = 64;        // enough for the cores of a large machine
 constexpr std::int64_t kLeastItems = 2048;       // items worth a task
+// Long lists want longer runs and fewer users at a time: they, not the scores, are the memory.
+constexpr std::int64_t kItemsPerEntry = 32;
+constexpr std::int64_t kListBytes = 8 * 1024 * 1024;
 
 template <class T>
 class TopK {
@@ -33,7 +36,7 @@ class TopK {
         depth_(args.user.columns),
         kept_(std::min(args.k, args.item.rows)),
         excluded_(args.exclude),
-        block_users_(rows_per_block<T>(depth_, kUserBytes, kHeight, 480)),
+        block_users_(rows_per_block<T>(depth_, kUserBytes, kHeight, most_users(kept_))),
         chunk_items_(rows_per_block<T>(depth_, kItemBytes, kWidth, 1024)),
         executor_(executor) {}
 
@@ -53,8 +56,9 @@ class TopK {
 
   void run_catalogue() {
     const std::int64_t blocks = ceil_div(args_.user.rows, block_users_);
+    const std::int64_t least_items = std::max(kLeastItems, kItemsPerEntry * kept_);
     const std::int64_t runs = std::max<std::int64_t>(
-        1, std::min(ceil_div(kWantedTasks, blocks), args_.item.rows / kLeastItems));
+        1, std::min(ceil_div(kWantedTasks, blocks), args_.item.rows / least_items));
     const std::int64_t run_items = round_up(ceil_div(args_.item.rows, runs), chunk_items_);
     std::vector<Entry> lists(static_cast<std::size_t>(args_.user.rows * runs * kept_));
     std::vector<std::int64_t> sizes(static_cast<std::size_t>(args_.user.rows * runs), 0);
@@ -191,6 +195,13 @@ class TopK {
   }
 
   // --- shared -----------------------------------------------------------------------------------
+
+  // How many users' lists fit in kListBytes, within what is good for the cache.
+  static std::int64_t most_users(std::int64_t kept) {
+    const std::int64_t list =
+        TopKList<T>::capacity(kept) * static_cast<std::int64_t>(sizeof(Entry));
+    return std::clamp<std::int64_t>(kListBytes / list, kHeight, 480);
+  }
 
   T scale_of(std::int64_t u) const {
     return args_.user_scale == nullptr ? T(1) : static_cast<const T*>(args_.user_scale)[u];

@@ -46,4 +46,5 @@ def test_a_source_folder_that_was_not_built_says_so(run_python, tmp_path):
             print(error)
     """
     said = run_python(code, PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1")
-    assert said.startswith("fusionops was not built in") and "pip install" in said
+    assert said.startswith("fusionops was not built in")
+    assert "pip install" in said
