@@ -53,7 +53,7 @@ class Entities:
         cls: type[Table],
         table: pa.Table | Mapping[str, Any],
         *,
-        id: str,
+        id: str | None = None,
         text: Sequence[str] = (),
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
@@ -66,8 +66,8 @@ class Entities:
         ----------
         table : pyarrow.Table or mapping of columns
             What was read.
-        id : str
-            The column of ids, text or integers.
+        id : str, optional
+            The column of ids, text or integers; by default the kind's own, ``item`` or ``user``.
         text, numeric, categorical, media : sequence of str
             Columns of each kind. Empty text counts as missing.
         report : Report, optional
@@ -90,6 +90,7 @@ class Entities:
                     f"{argument} must be a sequence of column names, got the string {names!r}"
                 )
         subject = cls.__name__.lower()
+        id = subject[:-1] if id is None else id
         reader = Reader(table, subject, Report(strict=True) if report is None else report)
         reader.require(id, *text, *numeric, *categorical, *media)
         reader.ids(id, subject[:-1])
