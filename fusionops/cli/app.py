@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fusionops.cli import options
 from fusionops.cli.errors import sentences
+from fusionops.cli.options import Json
 
 app = typer.Typer(
     help="Fused user-item operators for PyTorch, and a recommender made of them.",
@@ -18,14 +20,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
-
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the picture and the results.")] = Path(
-        "quickstart"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the picture and the results.")
+    ] = Path("quickstart"),
     as_json: Json = False,
 ) -> None:
     """Clean, split, fit, evaluate and recommend on the Online Retail data of the package."""
@@ -33,6 +33,150 @@ def quickstart(
         from fusionops.cli.quickstart import run
 
         run(out, as_json=as_json)
+
+
+@app.command()
+def fit(
+    context: typer.Context,
+    interactions: options.InteractionsFile,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the model is saved.")],
+    items: options.ItemsFile = None,
+    user_column: options.UserColumn = "user",
+    item_column: options.ItemColumn = "item",
+    time_column: options.TimeColumn = None,
+    session_column: options.SessionColumn = None,
+    event_column: options.EventColumn = None,
+    event_weight: options.EventWeights = None,
+    weight_column: options.WeightColumn = None,
+    item_id_column: options.ItemIdColumn = None,
+    text: options.TextColumns = None,
+    numeric: options.NumericColumns = None,
+    categorical: options.CategoryColumns = None,
+    set_parameter: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of LinearFusion; repeat."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit LinearFusion on your files and save it in a folder."""
+    with sentences():
+        from fusionops.cli.fit import run
+        from fusionops.cli.inputs import columns_of
+
+        run(
+            interactions,
+            items,
+            out,
+            *columns_of(context.params),
+            options.parameters(set_parameter or ()),
+            as_json=as_json,
+        )
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    interactions: options.InteractionsFile,
+    items: options.ItemsFile = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(help="warm (default), next_visit, cold or one_list; repeat for several."),
+    ] = None,
+    date: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DAY", help="The cut of cold and one_list; repeat for several."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Only these models; repeat. Default: those of the protocol."
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")] = 20,
+    user_column: options.UserColumn = "user",
+    item_column: options.ItemColumn = "item",
+    time_column: options.TimeColumn = None,
+    session_column: options.SessionColumn = None,
+    event_column: options.EventColumn = None,
+    event_weight: options.EventWeights = None,
+    weight_column: options.WeightColumn = None,
+    item_id_column: options.ItemIdColumn = None,
+    text: options.TextColumns = None,
+    numeric: options.NumericColumns = None,
+    categorical: options.CategoryColumns = None,
+    as_json: Json = False,
+) -> None:
+    """Evaluate LinearFusion and baselines on your files: full ranking, paired intervals."""
+    with sentences():
+        from fusionops.cli.evaluate import run
+        from fusionops.cli.inputs import columns_of
+
+        run(
+            interactions,
+            items,
+            *columns_of(context.params),
+            protocol_names=protocol or ["warm"],
+            dates=date or [],
+            models=model or [],
+            k=k,
+            as_json=as_json,
+        )
+
+
+@app.command()
+def recommend(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A model that fit has saved.")],
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Whom to recommend to; repeat.")
+    ] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ITEM", help="An item someone new has had, oldest first; repeat."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")] = 10,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM", help="Never recommend it; repeat.")
+    ] = None,
+    candidate: Annotated[
+        list[str] | None, typer.Option(metavar="ITEM", help="Rank only these; repeat.")
+    ] = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE", help="Only such items; numbers also as LOW..HIGH; repeat."
+        ),
+    ] = None,
+    recency: Annotated[
+        str, typer.Option(help="How older items fade: auto, next_visit, basket or none.")
+    ] = "auto",
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Answer as of that moment.")
+    ] = None,
+    diversify: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Weight of variety; 0.3 is mild.")
+    ] = 0.0,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Recommend what they have had, too.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Recommend items to users of a saved model, or to someone new by a history."""
+    with sentences():
+        from fusionops.cli.recommend import Request, run
+
+        request = Request(
+            users=user or (),
+            history=history or (),
+            k=k,
+            exclude=exclude or (),
+            candidates=candidate or (),
+            filters=filter or (),
+            recency=recency,
+            at=at,
+            diversify=diversify,
+            exclude_seen=not include_seen,
+        )
+        run(folder, request, as_json=as_json)
 
 
 @app.command()

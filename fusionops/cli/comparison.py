@@ -195,11 +195,7 @@ def answer(
 def models_of(questions: Sequence[Question], models: Mapping[str, Sequence[str]]) -> list[str]:
     """The models that the questions need, each once."""
     wanted = {name for question in questions for name in models[question.protocol]}
-    return sorted(wanted, key=_place_of)
-
-
-def _place_of(name: str) -> int:
-    return NAMES.index(name) if name in NAMES else len(NAMES)
+    return sorted(wanted, key=NAMES.index)
 
 
 def _evaluations(model: Model, question: Question, k: int) -> Iterator[tuple[str, Evaluation]]:
@@ -218,16 +214,21 @@ def _evaluations(model: Model, question: Question, k: int) -> Iterator[tuple[str
         yield evaluation(WITHOUT_RECENCY, recency=None)
 
 
+def check_model(name: str) -> None:
+    """ValueError where there is no model of that name."""
+    if name not in NAMES:
+        raise ValueError(f"--model must be one of {', '.join(NAMES)}, got {name!r}")
+
+
 def new_model(name: str) -> Model:
     """A model by its name, with its defaults."""
+    check_model(name)
     if name == OURS:
         from fusionops.models import LinearFusion  # imports torch
 
         return LinearFusion()
-    for baseline in (Random, Popularity, ItemKNN, EASE, CarriedEASE):
-        if baseline.name == name:
-            return baseline()
-    raise ValueError(f"--model must be one of {', '.join(NAMES)}, got {name!r}")
+    classes = (Random, Popularity, ItemKNN, EASE, CarriedEASE)
+    return next(one for one in classes if one.name == name)()
 
 
 def compared(outcomes: Sequence[Outcome]) -> list[Comparison]:

@@ -73,21 +73,10 @@ def markdown_table(outcomes: Sequence[Outcome], comparisons: Sequence[Comparison
 
 def notes_of(outcomes: Sequence[Outcome]) -> list[str]:
     """What a reader of the figures has to know, a sentence a protocol."""
-    asked = {outcome.question.protocol: outcome.question for outcome in outcomes}
+    asked = {outcome.question.protocol: outcome for outcome in outcomes}
     notes = []
     if "warm" in asked:
-        share = basket_share(asked["warm"])
-        amount = (
-            "an unknown share of the test pairs (there is no session column)"
-            if share is None
-            else f"{share:.0%} of the test pairs"
-        )
-        notes.append(
-            f"warm: {amount} sit in the same session as the user's last training pair, so this is "
-            "largely the completion of a basket. LinearFusion is asked with recency 'basket', "
-            "which goes by the order of the lines within a session; that order, not a better "
-            "model, is most of its lead, as its row without recency shows."
-        )
+        notes.append(_warm_note(asked["warm"]))
     if "next_visit" in asked:
         notes.append(
             "next visit: the session that the cut falls into is training as a whole, as a shop "
@@ -110,6 +99,28 @@ def notes_of(outcomes: Sequence[Outcome]) -> list[str]:
         "that holds 0 shows no difference."
     )
     return notes
+
+
+def _warm_note(outcome: Outcome) -> str:
+    share = basket_share(outcome.question)
+    note = (
+        "warm: without a session column the share of basket completion is unknown."
+        if share is None
+        else f"warm: {share:.0%} of the test pairs sit in the same session as the user's last "
+        "training pair and complete that basket; next visit asks the harder question."
+    )
+    without = outcome.evaluations.get(WITHOUT_RECENCY)
+    if without is None:
+        return note
+    note += (
+        " LinearFusion is asked with recency 'basket', which goes by the order of the lines "
+        f"within a session: that alone moves its NDCG from {_short(without['ndcg'])} to "
+        f"{_short(outcome.evaluations[OURS]['ndcg'])}"
+    )
+    if outcome.reference is None:
+        return f"{note}."
+    base = outcome.evaluations[outcome.reference]
+    return f"{note}; {outcome.reference}, which knows no order, has {_short(base['ndcg'])}."
 
 
 def _short(value: float, *, signed: bool = False) -> str:
