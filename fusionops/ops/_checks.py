@@ -72,6 +72,8 @@ def same_width(user: Tensor, item: Tensor) -> None:
 
 def batch_shape(**named: Tensor) -> torch.Size:
     """The common leading shape of batched tensors, which broadcast as for ``torch.matmul``."""
+    if all(t.dim() == 2 for t in named.values()):
+        return torch.Size()
     try:
         return torch.Size(torch.broadcast_shapes(*(t.shape[:-2] for t in named.values())))
     except RuntimeError:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fusionops import NOT_BUILT
 
@@ -35,6 +36,25 @@ def register(
         qualified, function.backward, setup_context=function.setup_context
     )
     torch.library.register_vmap(qualified, vmap)
+
+
+def apply(function: type[torch.autograd.Function], operator: Callable[..., Any], *args: Any) -> Any:
+    """``function.apply(*args)``, or, where nothing differentiates or transforms, the operator.
+
+    A ``torch.autograd.Function`` costs 15 us a call, which small inputs would feel.
+    """
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0  # the Function refuses forward mode, in words
+        or (torch.is_grad_enabled() and any(_requires_grad(value) for value in args))
+    ):
+        return function.apply(*args)
+    return operator(*args)
+
+
+def _requires_grad(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 def fold_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:

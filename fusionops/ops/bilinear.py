@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fusionops.ops._dtypes import accumulator
-from fusionops.ops._library import fold_vmap, register
+from fusionops.ops._library import apply, fold_vmap, register
 
 _scores_op = torch.ops.fusionops.fusion_matrix.default
 _contract_op = torch.ops.fusionops.fusion_contract.default
@@ -33,7 +33,7 @@ def scores(
     Scales are ``[B, U]`` and ``[B, P]`` in the accumulation dtype; the result has `dtype`, or that
     of `item`.
     """
-    result: Tensor = _Scores.apply(user, item, user_scale, item_scale, dtype)
+    result: Tensor = apply(_Scores, _scores_op, user, item, user_scale, item_scale, dtype)
     return result
 
 
@@ -43,7 +43,7 @@ def contract(
     """``left^T diag(scale) right``, differentiable: ``[B, K, M] [B, K, N] -> [B, M, N]``."""
     if left is right:  # a Gram matrix; Dynamo refuses one tensor in two places of a Function
         right = right.view_as(right)
-    result: Tensor = _Contract.apply(left, right, scale, dtype)
+    result: Tensor = apply(_Contract, _contract_op, left, right, scale, dtype)
     return result
 
 

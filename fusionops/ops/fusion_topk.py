@@ -10,7 +10,7 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition
 from fusionops.ops._dtypes import accumulator
-from fusionops.ops._library import loop_vmap, register
+from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops._ragged import as_ragged
 from fusionops.ops.normalization import Norm, normalize
 
@@ -111,7 +111,7 @@ def fusion_topk(
     item_scale = None if sides.item_scale is None else sides.item_scale.squeeze(0)
     user, item = sides.user.squeeze(0), sides.item.squeeze(0)
     lists = (*(exclude or (None, None)), allowed, *(candidates or (None, None)))
-    scores, indices = _TopK.apply(user, item, k, user_scale, item_scale, item_bias, *lists)
+    scores, indices = apply(_TopK, _op, user, item, k, user_scale, item_scale, item_bias, *lists)
     return scores, indices
 
 

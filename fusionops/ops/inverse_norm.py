@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionops.ops._dtypes import accumulator
-from fusionops.ops._library import fold_vmap, register
+from fusionops.ops._library import apply, fold_vmap, register
 
 _op = torch.ops.fusionops.inverse_norm.default
 
@@ -19,7 +19,7 @@ def inverse_norm(x: Tensor, eps: float = 0.0) -> Tensor:
     The result is float64 for float64 and float32 otherwise. The gradient is ``-s^3 x``, so a row
     of zeros has value 0 and gradient 0.
     """
-    result: Tensor = _InverseNorm.apply(x, eps)
+    result: Tensor = apply(_InverseNorm, _op, x, eps)
     return result
 
 
