@@ -200,3 +200,22 @@ def assert_gradients(
                 / leaf.detach().double().abs().min()
             )
         assert_within(ours, truth, tolerance * size)
+
+
+def random_lists(users: int, items: int, most: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Ragged lists ``(offsets, indices)`` of up to `most` items, some empty, unsorted, repeated."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(0, most + 1, (users,), generator=generator)
+    lengths[::3] = 0
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    return offsets, torch.randint(0, items, (int(offsets[-1]),), generator=generator)
+
+
+def listed(lists: tuple[Tensor, Tensor], users: int, items: int) -> Tensor:
+    """A mask ``[users, items]`` of the pairs in ragged lists, row by row."""
+    mask = torch.zeros(users, items, dtype=torch.bool)
+    bounds, indices = lists[0].tolist(), lists[1].tolist()
+    for user in range(users):
+        for position in range(bounds[user], bounds[user + 1]):
+            mask[user, indices[position]] = True
+    return mask
