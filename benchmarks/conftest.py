@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _shapes(text: str) -> tuple[Shape, ...]:
-    return tuple(map(Shape.parse, text.split(",")))
+    try:
+        return tuple(map(Shape.parse, text.split(",")))
+    except ValueError as error:  # argparse hides the message of any other kind
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def pytest_configure(config: pytest.Config) -> None:

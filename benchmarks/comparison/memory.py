@@ -51,9 +51,7 @@ def require_matrices(case: Case) -> None:
     size = matrices * 4 * case.shape.users * case.shape.items
     free = available()
     if free is not None and size > 0.9 * free:
-        raise UnavailableError(
-            f"needs about {size / 1e9:.1f} GB of {free / 1e9:.1f} GB free"
-        )
+        raise UnavailableError(f"needs about {size / 1e9:.1f} GB of {free / 1e9:.1f} GB free")
 
 
 def _measure(sender: Connection, setup: Setup, case: Case, threads: int) -> None:
