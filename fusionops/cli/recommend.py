@@ -96,16 +96,24 @@ def where(filters: Sequence[str], items: Items) -> dict[str, Any]:
             raise ValueError(f"--filter: there is no item column {name!r}; the columns are {have}")
         if name not in items.numeric:
             found.setdefault(name, []).append(text)
-        elif ".." in text:
-            low, _, high = text.partition("..")
-            bounds = [number(f"--filter {name}", end) if end else None for end in (low, high)]
-            found[name] = slice(*bounds)
+            continue
+        condition = _numeric_condition(name, text)
+        if isinstance(condition, float) and not isinstance(found.get(name), slice):
+            found.setdefault(name, []).append(condition)
+        elif name not in found:
+            found[name] = condition
         else:
-            found.setdefault(name, [])
-            if isinstance(found[name], slice):
-                raise ValueError(f"--filter {name} was given both as a range and as a value")
-            found[name].append(number(f"--filter {name}", text))
+            raise ValueError(f"--filter {name}: a range cannot be given beside another condition")
     return found
+
+
+def _numeric_condition(name: str, text: str) -> float | slice:
+    """``5``, or ``3..5``, ``3..`` and ``..5`` with both ends in."""
+    option = f"--filter {name}"
+    if ".." not in text:
+        return number(option, text)
+    low, _, high = text.partition("..")
+    return slice(*(number(option, end) if end else None for end in (low, high)))
 
 
 def _known(option: str, texts: Sequence[str], ids: IdMap) -> list[Any]:

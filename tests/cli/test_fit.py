@@ -1,0 +1,128 @@
+"""fusionops fit."""
+
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fusionops.models import LinearFusion
+
+
+def test_the_saved_model_holds_the_items_of_nobody_and_ids_keep_their_zeros(shop):
+    model = LinearFusion.from_pretrained(shop.model)
+    assert len(model.users) == 60
+    assert len(model.items) == 32
+    assert model.items.ids.ids[0].startswith("00")
+    assert list(model.items.text) == ["title"]
+    assert list(model.items.numeric) == ["price"]
+
+
+def test_json_is_one_object(shop, run, tmp_path):
+    result = run("fit", *shop.files, "--out", tmp_path / "m", "--text", "title", "--json")
+    assert result.code == 0
+    found = json.loads(result.out)
+    assert found["users"] == 60
+    assert found["items"] == 32
+    assert found["items_without_history"] == 2
+    assert found["columns"] == ["title"]  # naming a column leaves the others out
+
+
+def test_problems_are_printed_as_warnings(shop, run, tmp_path):
+    sales = tmp_path / "sales.csv"
+    shutil.copy(shop.interactions, sales)
+    with open(sales, "a") as file:
+        file.write("u00,0001,not a time,x\n,0001,2024-01-01,x\n")
+    result = run(
+        "fit", "--interactions", sales, "--user-column", "customer", "--item-column", "sku",
+        "--out", tmp_path / "m", "--json",
+    )  # fmt: skip
+    assert result.code == 0
+    problems = json.loads(result.out)["problems"]
+    assert any("1 row without user id" in problem for problem in problems)
+    assert any("'not a time'" in problem for problem in problems)
+    for problem in problems:
+        assert f"warning: {problem}" in result.err
+
+
+def test_parquet_ids_of_integers_and_events_with_weights(run, tmp_path):
+    n = 40
+    users, items = [i % 8 for i in range(n)], [i * 7 % 5 for i in range(n)]
+    kinds = ["purchase" if i % 3 else "look" for i in range(n)]
+    table = pa.table({"user": users, "item": items, "what": kinds})
+    pq.write_table(table, tmp_path / "i.parquet")
+    common = ["fit", "--interactions", tmp_path / "i.parquet", "--event-column", "what"]
+    result = run(*common, "--out", tmp_path / "m", "--json")
+    assert json.loads(result.out)["rows"] == kinds.count("purchase")  # look has no weight ...
+    assert "an event that has no weight" in result.err
+    weights = ["--event-weight", "look=0.1", "--event-weight", "purchase=1"]
+    result = run(*common, *weights, "--out", tmp_path / "m", "--json")
+    assert json.loads(result.out)["rows"] == n  # ... and now it has one
+    result = run("recommend", tmp_path / "m", "--user", "3", "-k", 2, "--include-seen", "--json")
+    assert [row["user"] for row in json.loads(result.out)["recommendations"]] == [3, 3]
+    result = run("recommend", tmp_path / "m", "--user", "three")
+    assert result.code == 2
+    assert "--user: ids are integers, got 'three'" in result.err
+
+
+def test_ids_of_integers_meet_ids_of_text(run, tmp_path):
+    pairs = {"user": [1, 1, 2, 2, 3], "item": [10, 11, 10, 12, 12]}
+    pq.write_table(pa.table(pairs), tmp_path / "i.parquet")
+    (tmp_path / "items.csv").write_text(
+        "item,title\n10,red mug\n11,blue mug\n12,spade\n13,red cup\n"
+    )
+    result = run(
+        "fit", "--interactions", tmp_path / "i.parquet", "--items", tmp_path / "items.csv",
+        "--out", tmp_path / "m", "--json",
+    )  # fmt: skip
+    assert json.loads(result.out)["items"] == 4
+    assert "both are read as text" in result.err
+
+
+def test_parameters(shop, run, tmp_path):
+    result = run("fit", *shop.files, "--out", tmp_path / "m", "--set", "rank=4")
+    assert result.code == 0
+    assert LinearFusion.from_pretrained(tmp_path / "m").item_vectors.shape == (32, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set", "rnk=4"], "got 'rnk'"),
+        (["--set", "rank=many"], "--set rank must be a number or a JSON list, got 'many'"),
+        (["--set", "rank=0"], "rank: expected at least 1, got 0"),
+        (["--set", "rank"], "--set must look like NAME=VALUE, got 'rank'"),
+        (["--text", "titel"], "'titel'"),
+        (["--event-weight", "view=1"], "--event-weight needs --event-column"),
+        (["--event-column", "session", "--event-weight", "a=b"], "must hold a number, got 'b'"),
+        (["--time-column", "when"], "'when'"),
+    ],
+)
+def test_bad_options_are_one_sentence(shop, run, tmp_path, options, said):
+    result = run("fit", *shop.files, "--out", tmp_path / "m", *options)
+    assert result.code == 2
+    assert said in result.err
+    assert len(result.err.splitlines()) == 1
+    assert not (tmp_path / "m").exists()
+
+
+def test_bad_files_are_one_sentence(shop, run, tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("user,item\n")
+    (tmp_path / "not.parquet").write_text("user,item\n1,2\n")
+    (tmp_path / "other.xlsx").write_text("")
+    for name, said in (
+        ("none.csv", "there is no file"),
+        ("empty.csv", "cannot be read as csv"),
+        ("header.csv", "the table is empty"),
+        ("not.parquet", "cannot be read as parquet"),
+        ("other.xlsx", "must end in .parquet"),
+    ):
+        result = run("fit", "--interactions", tmp_path / name, "--out", tmp_path / "m")
+        assert result.code == 2, name
+        assert said in result.err
+        assert len(result.err.splitlines()) == 1
+    result = run("fit", *shop.files, "--out", shop.items)
+    assert result.code == 2
+    assert "--out must be a folder" in result.err
