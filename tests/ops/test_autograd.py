@@ -112,12 +112,8 @@ def test_matrix_loss_of_the_row_space_alone():
     twice = fusion_matrix(user, item.repeat(2, 1), normalization="matrix")
     torch.testing.assert_close(twice, torch.cat([single, single], 1) / 2**0.5)
     outside = torch.linalg.svd(item).Vh[3:]
-    for result in (
-        fusion_matrix(
-            user + normal(4, 4, dtype=torch.float64) @ outside, item, normalization="matrix"
-        ),
-    ):
-        torch.testing.assert_close(result, single)
+    moved = user + normal(4, 4, dtype=torch.float64) @ outside
+    torch.testing.assert_close(fusion_matrix(moved, item, normalization="matrix"), single)
 
 
 @pytest.mark.parametrize("norm", COMPOSED, ids=str)
@@ -171,6 +167,19 @@ def test_partial_gradients(operator, normalization):
                 assert side.grad is None
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_no_graph_without_grad_mode(operator, normalization, mode):
+    sides = leaves(9)
+    expected = scores_of(operator, *sides, normalization=normalization)
+    assert expected.grad_fn is not None
+    with mode():
+        found = scores_of(operator, *sides, normalization=normalization)
+    assert not found.requires_grad
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_func_grad_equals_autograd(operator, normalization):
@@ -200,8 +209,6 @@ def test_vmap_equals_a_loop(operator, normalization, batched):
         else side.detach()
         for side, dim in zip(singles, batched, strict=True)
     ]
-    if batched[:2] == (None, None):
-        return
 
     def function(*sides):
         return scores_of(operator, *sides, normalization=normalization)
@@ -226,6 +233,20 @@ def test_vmap_of_topk_indices():
     scores, indices = torch.func.vmap(lambda u, i: fusion_topk(u, i, 6))(user, item)
     for index in range(4):
         single = fusion_topk(user[index], item[index], 6)
+        assert torch.equal(indices[index], single[1])
+        torch.testing.assert_close(scores[index], single[0])
+
+
+def test_vmap_over_bias_and_allowed():
+    user, item = normal(4, 5), normal(40, 5, seed=1)
+    bias, allowed = normal(3, 40, seed=2), normal(3, 40, seed=3) > 0
+
+    def function(bias, allowed):
+        return fusion_topk(user, item, 6, item_bias=bias, allowed=allowed)
+
+    scores, indices = torch.func.vmap(function)(bias, allowed)
+    for index in range(3):
+        single = function(bias[index], allowed[index])
         assert torch.equal(indices[index], single[1])
         torch.testing.assert_close(scores[index], single[0])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from support import (
@@ -108,3 +110,13 @@ def test_a_score_does_not_depend_on_its_company(normalization):
         part = fusion_topk(user[rows], item, 15, normalization=normalization)
         assert_bits(part[0], scores[rows])
         assert_bits(part[1], indices[rows])
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_calls_from_several_python_threads(operator):
+    sides = [*inputs((60, 3000, 33), torch.float32), normal(3000, 24, seed=3)]
+    expected = scores_of(operator, *sides, normalization="matrix")
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(scores_of, operator, *sides, normalization="matrix") for _ in range(8)]
+    for call in calls:
+        assert_bits(call.result(), expected)

@@ -45,7 +45,7 @@ def truth_and_bound(user, item, values, **norm):
     sums = epsilon(accumulation(user.dtype)) * (4 + terms)
     sizes = magnitude(user, item, **norm) @ values.double().abs()
     tiny = torch.finfo(user.dtype).smallest_normal
-    return truth, epsilon(user.dtype) * truth.abs() + sums * sizes + tiny
+    return truth, epsilon(user.dtype) / 2 * truth.abs() + sums * sizes + tiny
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

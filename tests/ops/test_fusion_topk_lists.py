@@ -21,6 +21,7 @@ from support import (
     random_lists,
 )
 
+import fusionops
 from fusionops import fusion_topk, reference
 
 
@@ -241,10 +242,13 @@ def test_empty_with_lists():
         ([0, 2**40, 2], [0, 1]),
     ],
 )
-def test_values_out_of_range(argument, offsets, indices):
+@pytest.mark.parametrize(("k", "backend"), [(3, "cpu"), (1500, "cpu"), (3, "reference")])
+def test_values_out_of_range(argument, offsets, indices, k, backend):
+    """In the kernel, the composition (k past the kernel's lists) and the reference alike."""
     user, item = inputs((2, 40, 3), torch.float32)
-    with pytest.raises(IndexError, match=argument.removesuffix("s")):
-        fusion_topk(user, item, 3, **{argument: (torch.tensor(offsets), torch.tensor(indices))})
+    lists = {argument: (torch.tensor(offsets), torch.tensor(indices))}
+    with fusionops.use_backend(backend), pytest.raises(IndexError, match=argument):
+        fusion_topk(user, item, k, **lists)
 
 
 @given(

@@ -142,6 +142,15 @@ def test_inputs_are_left_alone(operator):
         assert_bits(side, copy)
 
 
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_lazy_negation(operator):
+    """A view whose numbers are stored with the other sign, as ``conj().imag`` gives."""
+    inputs = [torch.complex(side, side).conj().imag for side in sides(torch.float32)]
+    assert inputs[0].is_neg()
+    expected = scores_of(operator, *[side.resolve_neg() for side in inputs])
+    assert_bits(scores_of(operator, *inputs), expected)
+
+
 @given(
     operator=st.sampled_from(OPERATORS),
     dtype=st.sampled_from(DTYPES),
