@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fusionops.cli import comparison, console, tables, words
 from fusionops.cli.comparison import OURS, PROTOCOLS, Outcome, Question
-from fusionops.cli.files import write_atomically
 from fusionops.data import Interactions, Report, online_retail
 from fusionops.evaluation import protocols
+from fusionops.files import write_atomically
 
 if TYPE_CHECKING:
     from fusionops.models import LinearFusion

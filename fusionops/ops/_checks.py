@@ -25,8 +25,11 @@ def floating(name: str, value: Any) -> None:
     """`value` must be a floating tensor of a dtype that the kernels take."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name}: expected a dense (strided) tensor, got layout {value.layout}")
+    if value.layout != torch.strided or value.is_nested:
+        raise TypeError(
+            f"{name}: expected a dense (strided) tensor, got "
+            f"{'nested' if value.is_nested else f'layout {value.layout}'}"
+        )
     if value.dtype not in FLOATING:
         raise TypeError(
             f"{name}: expected float64, float32, bfloat16 or float16, got {describe(value)}"

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
+
+from fusionops.files import write_atomically
 
 FORMAT = "fusionops.LinearFusion"
 VERSION = 1
@@ -64,7 +64,7 @@ def save_directory(
         "tables": _write_data(directory, "tables-{}.json", _json(tables)),
     }
     whole = {"format": FORMAT, "version": VERSION, **config, "files": files}
-    _write(directory / _CONFIG, _json(whole, indent=2))
+    write_atomically(directory / _CONFIG, _json(whole, indent=2), _TEMPORARY)
     current = {entry["name"] for entry in files.values()}
     for file in directory.iterdir():
         old = _DATA_FILE.fullmatch(file.name) and file.name not in current
@@ -123,7 +123,7 @@ def _json(value: Any, indent: int | None = None) -> bytes:
 def _write_data(directory: Path, pattern: str, data: bytes) -> dict[str, str]:
     digest = hashlib.sha256(data).hexdigest()
     name = pattern.format(digest[:16])
-    _write(directory / name, data)
+    write_atomically(directory / name, data, _TEMPORARY)
     return {"name": name, "sha256": digest}
 
 
@@ -140,18 +140,3 @@ def _read_data(directory: Path, entry: Mapping[str, str]) -> bytes:
             f"{directory / name} is damaged: expected SHA-256 {digest[:16]}..., got {found[:16]}..."
         )
     return data
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Write to a temporary name, flush to the disk, rename."""
-    handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusionops.cli.files import write_atomically
+from fusionops.files import write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
