@@ -36,7 +36,7 @@ EVERYWHERE = [
     ("user", lambda: USER.to(torch.complex64), TypeError, "complex64", FLOATING),
     ("user", lambda: USER.to(torch.float8_e4m3fn), TypeError, "float8_e4m3fn", FLOATING),
     ("user", lambda: USER.to_sparse(), TypeError, "sparse_coo", "dense"),
-    ("user", lambda: jagged(1, D, dtype=torch.float32), TypeError, "jagged", "dense"),
+    ("user", lambda: jagged(1, D, dtype=torch.float32), TypeError, "nested", "dense"),
     (
         "user",
         lambda: jagged(1, D, dtype=torch.float32, layout=torch.strided),
