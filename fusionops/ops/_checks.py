@@ -6,8 +6,9 @@ Each error names the argument, what it got and what was expected.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,12 +102,17 @@ def number(name: str, value: Any, least: float | None = None) -> None:
         raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
 
 
-def count(name: str, value: Any, least: int = 1) -> None:
-    """`value` must be an integer, and not below `least`."""
+def count(name: str, value: Any, least: int = 1) -> int:
+    """`value` must be an integer from `least` to what an int64 holds."""
+    if isinstance(value, np.integer):
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name}: expected at least {least}, got {value}")
+    if value >= 1 << 63:
+        raise ValueError(f"{name}: expected less than 2^63, got {value}")
+    return cast(int, value)
 
 
 def norm(normalization: Any, power: Any, ridge: Any, eps: Any) -> None:

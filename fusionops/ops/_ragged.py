@@ -9,6 +9,11 @@ from torch import Tensor
 
 Ragged = tuple[Tensor, Tensor]
 
+_FORMS = (
+    "a pair (offsets, indices), a jagged nested tensor, a torch sparse CSR tensor or a scipy CSR "
+    "matrix"
+)
+
 
 def as_ragged(name: str, value: Any, rows: int, columns: int, device: torch.device) -> Ragged:
     """``(offsets [rows + 1], indices [nnz])`` as int64 tensors on `device`.
@@ -22,41 +27,73 @@ def as_ragged(name: str, value: Any, rows: int, columns: int, device: torch.devi
     rows, columns : int
         Numbers of users and items. Index values are checked by the kernel, not here.
     """
+    pair: tuple[Any, Any]
     if isinstance(value, Tensor):
-        pair = _from_tensor(name, value)
-    elif hasattr(value, "indptr") and hasattr(value, "indices"):
-        if value.shape[1] != columns:
-            raise ValueError(f"{name}: expected {columns} columns, got {value.shape[1]}")
-        pair = torch.as_tensor(value.indptr), torch.as_tensor(value.indices)
+        pair = _from_tensor(name, value, columns)
+    elif getattr(value, "format", None) == "csr" and hasattr(value, "indptr"):
+        _check_columns(name, value, columns)
+        pair = value.indptr, value.indices
     elif isinstance(value, (tuple, list)) and len(value) == 2:
-        pair = torch.as_tensor(value[0]), torch.as_tensor(value[1])
+        pair = value[0], value[1]
     else:
-        raise TypeError(
-            f"{name}: expected a pair (offsets, indices), a jagged nested tensor, a torch sparse "
-            f"CSR tensor or a scipy CSR matrix, got {type(value).__name__}"
-        )
-    offsets, indices = pair
-    for part, tensor in (("offsets", offsets), ("indices", indices)):
-        if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
-            raise TypeError(f"{name}: expected integer {part}, got {tensor.dtype}")
-        if tensor.dim() != 1:
-            raise ValueError(f"{name}: expected 1-d {part}, got shape {list(tensor.shape)}")
+        raise TypeError(f"{name}: expected {_FORMS}, got {_kind(value)}")
+    offsets, indices = _integers(name, "offsets", pair[0]), _integers(name, "indices", pair[1])
     if offsets.shape[0] != rows + 1:
         raise ValueError(
             f"{name}: expected lists for {rows} users ({rows + 1} offsets), "
             f"got {offsets.shape[0] - 1} ({offsets.shape[0]} offsets)"
         )
+    if device.type != "meta" and (offsets.is_meta or indices.is_meta):
+        raise ValueError(f"{name}: expected the device of item ({device}), got meta tensors")
     return offsets.to(device, torch.int64), indices.to(device, torch.int64)
 
 
-def _from_tensor(name: str, value: Any) -> Ragged:
+def check_values(name: str, ragged: Ragged, columns: int) -> None:
+    """IndexError unless offsets rise from 0 to the number of indices, all in ``[0, columns)``.
+
+    What the kernels check themselves, for implementations that are not kernels.
+    """
+    offsets, indices = ragged
+    if offsets[0] != 0 or offsets[-1] != len(indices) or bool((offsets.diff() < 0).any()):
+        raise IndexError(
+            f"{name}: offsets must rise from 0 to the number of indices ({len(indices)}), "
+            f"got {offsets.tolist()[:8]}"
+        )
+    wrong = (indices < 0) | (indices >= columns)
+    if bool(wrong.any()):
+        raise IndexError(
+            f"{name}: index {int(indices[wrong][0])} is out of range for {columns} items"
+        )
+
+
+def _integers(name: str, part: str, value: Any) -> Tensor:
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: expected integer {part}, got {type(value).__name__}") from None
+    if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
+        raise TypeError(f"{name}: expected integer {part}, got {tensor.dtype}")
+    if tensor.dim() != 1:
+        raise ValueError(f"{name}: expected 1-d {part}, got shape {list(tensor.shape)}")
+    return tensor
+
+
+def _check_columns(name: str, value: Any, columns: int) -> None:
+    if len(value.shape) != 2 or value.shape[1] != columns:
+        raise ValueError(f"{name}: expected {columns} columns, got shape {list(value.shape)}")
+
+
+def _kind(value: Any) -> str:
+    form = getattr(value, "format", None)
+    return f"{type(value).__name__} of format {form}" if form else type(value).__name__
+
+
+def _from_tensor(name: str, value: Any, columns: int) -> Ragged:
     if value.layout == torch.sparse_csr:
+        _check_columns(name, value, columns)
         return value.crow_indices(), value.col_indices()
     if not value.is_nested or value.layout != torch.jagged:
-        raise TypeError(
-            f"{name}: expected a jagged nested tensor or a sparse CSR tensor, got a tensor of "
-            f"layout {value.layout}"
-        )
+        raise TypeError(f"{name}: expected {_FORMS}, got a tensor of layout {value.layout}")
     lengths = value.lengths()
     if lengths is None:
         return value.offsets(), value.values()

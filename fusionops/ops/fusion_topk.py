@@ -11,7 +11,7 @@ from fusionops import backend, reference
 from fusionops.ops import _checks, composition
 from fusionops.ops._dtypes import accumulator
 from fusionops.ops._library import apply, loop_vmap, register
-from fusionops.ops._ragged import as_ragged
+from fusionops.ops._ragged import as_ragged, check_values
 from fusionops.ops.normalization import Norm, normalize
 
 _op = torch.ops.fusionops.fusion_topk.default
@@ -85,7 +85,7 @@ def fusion_topk(
     (tensor([[0.7071, 0.0000]]), tensor([[0, 2]]))
     """
     _checks.norm(normalization, power, ridge, eps)
-    _checks.count("k", k)
+    k = _checks.count("k", k)
     user, item = _checks.sides(batched=False, user=user, item=item)
     _checks.same_width(user, item)
     users, items = user.shape[0], item.shape[0]
@@ -100,6 +100,10 @@ def fusion_topk(
     norm = Norm(normalization, power, ridge, eps)
     filters = {"exclude": exclude, "allowed": allowed, "candidates": candidates}
     server = backend.serving(user.device)
+    if server != "cpu" and not torch.compiler.is_compiling():
+        for name, lists in (("exclude", exclude), ("candidates", candidates)):
+            if lists is not None:
+                check_values(name, lists, items)
     if server == "reference":
         return reference.fusion_topk(
             user, item, k, item_bias=item_bias, **filters, **norm._asdict()
@@ -149,10 +153,25 @@ class _TopK(torch.autograd.Function):
         user_scale: Tensor | None,
         item_scale: Tensor | None,
         item_bias: Tensor | None,
-        *lists: Tensor | None,
+        exclude_offsets: Tensor | None,
+        exclude_indices: Tensor | None,
+        allowed: Tensor | None,
+        candidate_offsets: Tensor | None,
+        candidate_indices: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
+        # Written out: Dynamo takes *args for the context where no gradient is wanted.
         result: tuple[Tensor, Tensor] = _op(
-            user, item, k, user_scale, item_scale, item_bias, *lists
+            user,
+            item,
+            k,
+            user_scale,
+            item_scale,
+            item_bias,
+            exclude_offsets,
+            exclude_indices,
+            allowed,
+            candidate_offsets,
+            candidate_indices,
         )
         return result
 

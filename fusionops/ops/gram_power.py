@@ -135,7 +135,13 @@ def _symmetric_eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(matrix)
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except RuntimeError:  # torch.linalg.LinAlgError is one
+        raise ValueError(
+            "item: expected finite values for normalization='matrix', got an item^T item whose "
+            "eigenvalues can't be computed (NaN, infinite or huge entries)"
+        ) from None
     return values, vectors.contiguous()
 
 

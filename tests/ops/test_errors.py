@@ -213,3 +213,14 @@ def test_backend_that_cannot_be_had(name):
     with pytest.raises(RuntimeError, match=name):
         fusionops.use_backend(name).__enter__()
     assert fusion_matrix(USER, ITEM).shape == (U, P)
+
+
+def test_matrix_of_items_that_are_not_finite_names_item():
+    item = ITEM.clone()
+    item[1, 1] = torch.nan
+    with pytest.raises(ValueError, match="item: expected finite values"):
+        fusionops.fusion_matrix(USER, item, normalization="matrix")
+
+
+def test_a_numpy_integer_is_a_k():
+    assert fusionops.fusion_topk(USER, ITEM, np.int64(2))[1].shape == (len(USER), 2)
