@@ -31,11 +31,20 @@ class CMakeBuild(build_ext):
                 f"fusionops needs a C++20 compiler to build and found none (looked for "
                 f"{', '.join(compilers)}): install one (Debian: apt-get install g++) or set CXX."
             )
+        ninja = shutil.which("ninja")
+        if shutil.which("cmake") is None or ninja is None:
+            raise SystemExit(
+                "fusionops needs cmake and ninja to build: pip install cmake ninja, or let pip "
+                "build in isolation (without --no-build-isolation)."
+            )
         build = ROOT / "build" / f"{sys.implementation.cache_tag}"
         self._cmake(
-            "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
-            f"-DPython_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Release",
-        )  # fmt: skip
+            *("-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"),
+            # The folder outlives the environment of an isolated build: what its cache remembers of
+            # that environment is said anew each time.
+            f"-DCMAKE_MAKE_PROGRAM={ninja}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+        )
         jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
         self._cmake("--build", str(build), "--parallel", jobs)
         self._cmake("--install", str(build), "--prefix", str(target))
@@ -45,11 +54,6 @@ class CMakeBuild(build_ext):
         print("fusionops:", " ".join(command), flush=True)
         try:
             subprocess.run(command, check=True, cwd=ROOT)
-        except FileNotFoundError:
-            raise SystemExit(
-                "fusionops needs cmake and ninja to build: pip install cmake ninja, or let pip "
-                "build in isolation (without --no-build-isolation)."
-            ) from None
         except subprocess.CalledProcessError as error:
             raise SystemExit(
                 f"fusionops: the native build stopped (cmake exit code {error.returncode}); "

@@ -63,6 +63,7 @@ def as_time(value: Time) -> np.datetime64:
     """Return one moment as ``datetime64[ns]``; ValueError where it is none."""
     moment: Any = value
     try:
-        return np.datetime64(moment, "ns")
+        stamp: np.datetime64 = np.datetime64(moment, "ns")
     except ValueError:
         raise ValueError(f"expected a time such as '2011-09-01', got {value!r}") from None
+    return stamp
