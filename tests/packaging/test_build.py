@@ -40,6 +40,9 @@ def test_a_source_folder_that_was_not_built_says_so(run_python, tmp_path):
     (tmp_path / "fusionops").mkdir()
     (tmp_path / "fusionops" / "__init__.py").write_text(source.read_text())
     code = """
+        import sys
+        # An editable install answers for the package before sys.path does.
+        sys.meta_path = [f for f in sys.meta_path if not f.__module__.startswith("__editable__")]
         try:
             from fusionops import _native
         except ImportError as error:

@@ -11,7 +11,6 @@ import pytest
 
 from fusionops.data import IdMap, Interactions, Items
 from fusionops.models import LinearFusion
-from fusionops.models.linear_fusion import persistence
 
 
 def files(directory):
@@ -77,7 +76,7 @@ def test_a_killed_save_leaves_the_old_model(interactions, items, tmp_path, monke
         .fit(interactions, items)
         .add_items({"item": ["x"], "title": ["mug"], "price": [1.0], "section": ["kitchen"]})
     )
-    monkeypatch.setattr(persistence.os, "replace", replace)
+    monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(KeyboardInterrupt):
         new.save_pretrained(tmp_path)
     monkeypatch.undo()
@@ -95,7 +94,7 @@ def test_a_save_killed_by_the_system_leaves_the_old_model(model, tmp_path):
 import os, signal
 import numpy as np
 from fusionops.models.linear_fusion import persistence
-persistence.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
 persistence.save_directory({str(tmp_path)!r}, {{}}, {{}}, {{"a": np.zeros(3)}})
 """
     killed = subprocess.run([sys.executable, "-c", code], check=False)
