@@ -57,12 +57,13 @@ def fusion_recommend(user: Tensor, item: Tensor, values: Tensor, **norm: object)
     return fusion_matrix(user, item, **norm) @ values  # type: ignore[arg-type]
 
 
-def ragged_mask(ragged: Ragged, rows: int, columns: int) -> Tensor:
-    """A ragged list of columns per row as a bool mask ``[rows, columns]``."""
+def ragged_mask(ragged: Ragged, rows: int, columns: int, begin: int = 0) -> Tensor:
+    """A ragged list of columns per row as a bool mask of ``columns`` columns from ``begin`` on."""
     offsets, indices = ragged
     row = torch.repeat_interleave(torch.arange(rows, device=indices.device), offsets.diff())
+    inside = (indices >= begin) & (indices < begin + columns)
     mask = torch.zeros(rows, columns, dtype=torch.bool, device=indices.device)
-    mask[row, indices] = True
+    mask[row[inside], indices[inside] - begin] = True
     return mask
 
 

@@ -31,15 +31,6 @@ struct MatrixView {
   std::int64_t batch = 1, rows = 0, columns = 0;
   std::int64_t batch_stride = 0, row_stride = 0, column_stride = 1;
 
-  MatrixView transposed() const {
-    MatrixView view = *this;
-    view.rows = columns;
-    view.columns = rows;
-    view.row_stride = column_stride;
-    view.column_stride = row_stride;
-    return view;
-  }
-
   template <class T>
   const T* at(std::int64_t b, std::int64_t row, std::int64_t column) const {
     return static_cast<const T*>(data) + b * batch_stride + row * row_stride +

@@ -47,7 +47,8 @@ def contract(
     return result
 
 
-def _scaled(sums: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+def scaled(sums: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Rows of sums times the scale of each row, if there is one, in `dtype`."""
     return (sums if scale is None else sums * scale.unsqueeze(-1)).to(dtype)
 
 
@@ -76,12 +77,12 @@ class _Scores(torch.autograd.Function):
         grads: list[Tensor | None] = [None] * 5
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
             toward_user = contract(grad.mT, item, item_scale, sums)
-            grads[0] = _scaled(toward_user, user_scale, user.dtype)
+            grads[0] = scaled(toward_user, user_scale, user.dtype)
             if ctx.needs_input_grad[2]:
                 grads[2] = (toward_user * user).sum(-1)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[3]:
             toward_item = contract(grad, user, user_scale, sums)
-            grads[1] = _scaled(toward_item, item_scale, item.dtype)
+            grads[1] = scaled(toward_item, item_scale, item.dtype)
             if ctx.needs_input_grad[3]:
                 grads[3] = (toward_item * item).sum(-1)
         return tuple(grads)
@@ -108,7 +109,7 @@ class _Contract(torch.autograd.Function):
         grads: list[Tensor | None] = [None] * 4
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
             toward_left = scores(right, grad, dtype=sums)
-            grads[0] = _scaled(toward_left, scale, left.dtype)
+            grads[0] = scaled(toward_left, scale, left.dtype)
             if ctx.needs_input_grad[2]:
                 grads[2] = (toward_left * left).sum(-1)
         if ctx.needs_input_grad[1]:

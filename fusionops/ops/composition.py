@@ -85,24 +85,15 @@ def _barred(
     allowed: Tensor | None,
     candidates: Ragged | None,
 ) -> Tensor:
+    rows, columns = scores.shape
     barred = torch.zeros_like(scores, dtype=torch.bool)
     if exclude is not None:
-        barred |= _part_of(exclude, scores, part)
+        barred |= reference.ragged_mask(exclude, rows, columns, part.start)
     if allowed is not None:
         barred |= ~allowed[..., part]
     if candidates is not None:
-        barred |= ~_part_of(candidates, scores, part)
+        barred |= ~reference.ragged_mask(candidates, rows, columns, part.start)
     return barred
-
-
-def _part_of(ragged: Ragged, scores: Tensor, part: slice) -> Tensor:
-    """The columns of `part` of a ragged list as a mask like `scores`."""
-    offsets, indices = ragged
-    rows = torch.arange(len(scores), device=indices.device).repeat_interleave(offsets.diff())
-    inside = (indices >= part.start) & (indices < part.stop)
-    mask = torch.zeros_like(scores, dtype=torch.bool)
-    mask[rows[inside], indices[inside] - part.start] = True
-    return mask
 
 
 def _merge(best: Tensor, indices: Tensor, scores: Tensor, begin: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from fusionops.ops import _checks, composition
 from fusionops.ops._dtypes import accumulator
 from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops._ragged import as_ragged, check_values
+from fusionops.ops.bilinear import scaled
 from fusionops.ops.normalization import Norm, normalize
 
 _op = torch.ops.fusionops.fusion_topk.default
@@ -187,8 +188,8 @@ class _TopK(torch.autograd.Function):
         sums = _TopKBackward.apply(grad, indices, user, item, user_scale, item_scale)
         toward_user, toward_item, toward_bias = sums
         grads: list[Tensor | None] = [None] * 11
-        grads[0] = _scaled(toward_user, user_scale).to(user.dtype)
-        grads[1] = _scaled(toward_item, item_scale).to(item.dtype)
+        grads[0] = scaled(toward_user, user_scale, user.dtype)
+        grads[1] = scaled(toward_item, item_scale, item.dtype)
         if user_scale is not None:
             grads[3] = (toward_user * user).sum(-1)
         if item_scale is not None:
@@ -197,10 +198,6 @@ class _TopK(torch.autograd.Function):
         return tuple(
             g if needed else None for g, needed in zip(grads, ctx.needs_input_grad, strict=True)
         )
-
-
-def _scaled(sums: Tensor, scale: Tensor | None) -> Tensor:
-    return sums if scale is None else sums * scale.unsqueeze(-1)
 
 
 class _TopKBackward(torch.autograd.Function):
