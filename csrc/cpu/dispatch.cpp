@@ -20,6 +20,7 @@ FUSIONOPS_DECLARE(baseline)
 #ifdef FUSIONOPS_X86
 FUSIONOPS_DECLARE(avx2)
 FUSIONOPS_DECLARE(avx512)
+FUSIONOPS_DECLARE(avx512vnni)
 #endif
 
 namespace fusionops::cpu {
@@ -32,14 +33,17 @@ struct Version {
 
 const std::vector<Version>& versions() {
 #ifdef FUSIONOPS_X86
+  static const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                               __builtin_cpu_supports("f16c");
+  static const bool has_avx512 =
+      has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   static const std::vector<Version> all{
       {&baseline::table, true},
-      {&avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                         __builtin_cpu_supports("f16c")},
-      {&avx512::table, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                           __builtin_cpu_supports("avx512dq") &&
-                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") &&
-                           __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")}};
+      {&avx2::table, has_avx2},
+      {&avx512::table, has_avx512},
+      {&avx512vnni::table,
+       has_avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16")}};
 #else
   static const std::vector<Version> all{{&baseline::table, true}};
 #endif

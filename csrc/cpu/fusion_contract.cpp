@@ -108,7 +108,8 @@ class Contraction {
       for (std::int64_t m = m0; m < m1; m += kHeight, sums += kHeight * kWidth) {
         const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, m1 - m));
         alignas(64) T tile[kHeight * kWidth];
-        multiply(left + (m - m0) * depth, right + (n - n0) * depth, depth, rows, tile);
+        multiply<T>(PackedLeft<T>{left + (m - m0) * depth}, RightSide<T>{right + (n - n0) * depth},
+                    depth, rows, StoreTile<T>{tile});
         for (int i = 0; i < rows * kWidth; ++i) sums[i] += tile[i];
       }
     }

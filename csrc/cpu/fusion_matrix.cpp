@@ -64,7 +64,8 @@ class Product {
         const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, u1 - u));
         const int columns = static_cast<int>(std::min<std::int64_t>(kWidth, p1 - p));
         alignas(64) T tile[kHeight * kWidth];
-        multiply(users + (u - u0) * depth_, items + (p - p0) * depth_, depth_, rows, tile);
+        multiply<T>(PackedLeft<T>{users + (u - u0) * depth_},
+                    RightSide<T>{items + (p - p0) * depth_}, depth_, rows, StoreTile<T>{tile});
         store_tile(
             tile, rows, columns, scale(args_.user_scale, b * args_.user.rows + u),
             scale(args_.item_scale, b * args_.item.rows + p),

@@ -105,7 +105,8 @@ class TopK {
       for (std::int64_t u = u0; u < u1; u += kHeight) {
         const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, u1 - u));
         alignas(64) T tile[kHeight * kWidth];
-        multiply(users + (u - u0) * depth_, items + (p - p0) * depth_, depth_, rows, tile);
+        multiply<T>(PackedLeft<T>{users + (u - u0) * depth_},
+                    RightSide<T>{items + (p - p0) * depth_}, depth_, rows, StoreTile<T>{tile});
         for (int r = 0; r < rows; ++r) {
           collect(tile + r * kWidth, scales, u + r, p, best[u - u0 + r]);
         }
@@ -182,7 +183,7 @@ class TopK {
       pack_panel<kWidth, T, Source>(row, args_.item.column_stride, count, depth_, items);
     });
     alignas(64) T tile[kHeight * kWidth];
-    multiply(user, items, depth_, 1, tile);
+    multiply<T>(PackedLeft<T>{user}, RightSide<T>{items}, depth_, 1, StoreTile<T>{tile});
     const T user_scale = scale_of(u);
     const T* scale = static_cast<const T*>(args_.item_scale);
     const T* bias = static_cast<const T*>(args_.item_bias);

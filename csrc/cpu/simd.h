@@ -6,6 +6,12 @@
 //
 // fused_multiply_add is one instruction where the processor has it. Whichever it is, it is the
 // same for every tile shape, which is what keeps a score's bits the same in all of them.
+//
+// Dot<E> is one step of a score over packed elements of kind E: a lane adds kGroup products.
+//   float, double   one product, fused
+//   bfloat16        two: vdpbf16ps where it exists, else two fused products
+//   int8_t          four: int8 of the left with uint8 of the right, exact in int32 (VNNI's
+//   vpdpbusd)
 #pragma once
 
 #include <cstdint>
@@ -37,6 +43,7 @@ struct Vec<float> {
   static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  void stream(float* p) const { _mm512_stream_ps(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
@@ -50,11 +57,76 @@ struct Vec<double> {
   static Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
   static Vec broadcast(double x) { return {_mm512_set1_pd(x)}; }
   void store(double* p) const { _mm512_storeu_pd(p, v); }
+  void stream(double* p) const { _mm512_stream_pd(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_pd(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
   friend std::uint32_t greater(Vec a, Vec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_GT_OQ); }
 };
+
+template <>
+struct Vec<std::int32_t> {
+  static constexpr int kSize = 16;
+  __m512i v;
+  static Vec load(const void* p) { return {_mm512_loadu_si512(p)}; }
+  static Vec broadcast(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+  void store(std::int32_t* p) const { _mm512_storeu_si512(p, v); }
+  friend Vec operator+(Vec a, Vec b) { return {_mm512_add_epi32(a.v, b.v)}; }
+  friend Vec<float> to_float(Vec a) { return {_mm512_cvtepi32_ps(a.v)}; }
+  friend Vec dot_bytes(Vec left, Vec right, Vec sum) {
+#if defined(__AVX512VNNI__)
+    return {_mm512_dpbusd_epi32(sum.v, right.v, left.v)};
+#else
+    // Even and odd bytes as 16-bit numbers: vpmaddubsw would saturate.
+    const __m512i even = _mm512_madd_epi16(_mm512_and_si512(right.v, _mm512_set1_epi32(0x00ff00ff)),
+                                           _mm512_srai_epi16(_mm512_slli_epi16(left.v, 8), 8));
+    const __m512i odd =
+        _mm512_madd_epi16(_mm512_srli_epi16(right.v, 8), _mm512_srai_epi16(left.v, 8));
+    return {_mm512_add_epi32(sum.v, _mm512_add_epi32(even, odd))};
+#endif
+  }
+};
+
+// Pairs of bfloat16 in 32-bit words, the first of a pair in the low half.
+inline Vec<float> dot_pairs(Vec<std::int32_t> left, Vec<std::int32_t> right, Vec<float> sum) {
+#if defined(__AVX512BF16__)
+  return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(left.v),
+                           reinterpret_cast<__m512bh>(right.v))};
+#else
+  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000U));
+  const __m512 low = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(left.v, 16)),
+                                     _mm512_castsi512_ps(_mm512_slli_epi32(right.v, 16)), sum.v);
+  return {_mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(left.v, high)),
+                          _mm512_castsi512_ps(_mm512_and_si512(right.v, high)), low)};
+#endif
+}
+
+// rows[i] lane j becomes rows[j] lane i, for kSize vectors: 32-bit, 64-bit, then 128-bit blocks.
+inline void transpose(Vec<float> (&rows)[16]) {
+  __m512 a[16];
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    a[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+  __m512 b[16];
+  for (int i = 0; i < 16; i += 4) {
+    const auto pair = [&](int k) { return _mm512_castps_pd(a[i + k]); };
+    b[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(pair(0), pair(2)));
+    b[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pair(0), pair(2)));
+    b[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(pair(1), pair(3)));
+    b[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(pair(1), pair(3)));
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m512 even0 = _mm512_shuffle_f32x4(b[i], b[i + 4], 0x88);
+    const __m512 odd0 = _mm512_shuffle_f32x4(b[i], b[i + 4], 0xdd);
+    const __m512 even1 = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0x88);
+    const __m512 odd1 = _mm512_shuffle_f32x4(b[i + 8], b[i + 12], 0xdd);
+    rows[i].v = _mm512_shuffle_f32x4(even0, even1, 0x88);
+    rows[i + 4].v = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+    rows[i + 8].v = _mm512_shuffle_f32x4(even0, even1, 0xdd);
+    rows[i + 12].v = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
+  }
+}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -67,6 +139,7 @@ struct Vec<float> {
   static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void stream(float* p) const { _mm256_stream_ps(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
@@ -82,6 +155,7 @@ struct Vec<double> {
   static Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
   static Vec broadcast(double x) { return {_mm256_set1_pd(x)}; }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
+  void stream(double* p) const { _mm256_stream_pd(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_pd(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
@@ -89,6 +163,51 @@ struct Vec<double> {
     return static_cast<std::uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(a.v, b.v, _CMP_GT_OQ)));
   }
 };
+
+template <>
+struct Vec<std::int32_t> {
+  static constexpr int kSize = 8;
+  __m256i v;
+  static Vec load(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
+  static Vec broadcast(std::int32_t x) { return {_mm256_set1_epi32(x)}; }
+  void store(std::int32_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+  friend Vec operator+(Vec a, Vec b) { return {_mm256_add_epi32(a.v, b.v)}; }
+  friend Vec<float> to_float(Vec a) { return {_mm256_cvtepi32_ps(a.v)}; }
+  friend Vec dot_bytes(Vec left, Vec right, Vec sum) {
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(right.v, _mm256_set1_epi32(0x00ff00ff)),
+                                           _mm256_srai_epi16(_mm256_slli_epi16(left.v, 8), 8));
+    const __m256i odd =
+        _mm256_madd_epi16(_mm256_srli_epi16(right.v, 8), _mm256_srai_epi16(left.v, 8));
+    return {_mm256_add_epi32(sum.v, _mm256_add_epi32(even, odd))};
+  }
+};
+
+inline Vec<float> dot_pairs(Vec<std::int32_t> left, Vec<std::int32_t> right, Vec<float> sum) {
+  const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000U));
+  const __m256 low = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(left.v, 16)),
+                                     _mm256_castsi256_ps(_mm256_slli_epi32(right.v, 16)), sum.v);
+  return {_mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(left.v, high)),
+                          _mm256_castsi256_ps(_mm256_and_si256(right.v, high)), low)};
+}
+
+inline void transpose(Vec<float> (&rows)[8]) {
+  __m256 a[8];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    a[i + 1] = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+  __m256 b[8];
+  for (int i = 0; i < 8; i += 4) {
+    b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+    b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+    b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+    b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i].v = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+    rows[i + 4].v = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+  }
+}
 
 #else
 
@@ -106,6 +225,7 @@ struct Vec {
   }
   static Vec broadcast(T x) { return {x - Native{}}; }
   void store(T* p) const { std::memcpy(p, &v, sizeof(v)); }
+  void stream(T* p) const { store(p); }
   friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
@@ -117,7 +237,98 @@ struct Vec {
   }
 };
 
+template <>
+struct Vec<std::int32_t> {
+  static constexpr int kSize = 4;
+  typedef std::int32_t Native __attribute__((vector_size(16)));
+  Native v;
+  static Vec load(const void* p) {
+    Vec x;
+    std::memcpy(&x.v, p, sizeof(x.v));
+    return x;
+  }
+  static Vec broadcast(std::int32_t x) { return {x - Native{}}; }
+  void store(std::int32_t* p) const { std::memcpy(p, &v, sizeof(v)); }
+  friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend Vec<float> to_float(Vec a) { return {__builtin_convertvector(a.v, Vec<float>::Native)}; }
+  friend Vec dot_bytes(Vec left, Vec right, Vec sum) {
+    typedef std::uint32_t Unsigned __attribute__((vector_size(16)));
+    for (int shift = 0; shift < 32; shift += 8) {
+      const Native byte = (right.v >> shift) & 0xff;
+      sum.v += byte * ((Native)((Unsigned)left.v << (24 - shift)) >> 24);
+    }
+    return sum;
+  }
+};
+
+inline Vec<float> dot_pairs(Vec<std::int32_t> left, Vec<std::int32_t> right, Vec<float> sum) {
+  typedef std::uint32_t Unsigned __attribute__((vector_size(16)));
+  using Float = Vec<float>::Native;
+  const Unsigned l = (Unsigned)left.v, r = (Unsigned)right.v;
+  sum.v = (Float)(l << 16) * (Float)(r << 16) + sum.v;
+  return {(Float)(l & 0xffff0000U) * (Float)(r & 0xffff0000U) + sum.v};
+}
+
+inline void transpose(Vec<float> (&rows)[4]) {
+  for (int i = 0; i < 4; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const float x = rows[i].v[j];
+      rows[i].v[j] = rows[j].v[i];
+      rows[j].v[i] = x;
+    }
+  }
+}
+
 #endif
+
+// Non-temporal stores are weakly ordered: a task that made some ends with this.
+inline void finish_streaming() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
+template <class E>
+struct Dot {  // float, double
+  using Left = E;
+  using Right = E;
+  using Sum = E;
+  static constexpr int kGroup = 1;
+  using Word = Vec<E>;
+  static Word broadcast(const E* p) { return Word::broadcast(*p); }
+  static Word load(const E* p) { return Word::load(p); }
+  static Vec<E> step(Word left, Word right, Vec<E> sum) {
+    return fused_multiply_add(left, right, sum);
+  }
+};
+
+// A group is one 32-bit word, so a lane's place in memory is that of a float.
+template <class L, class R, class S, int kCount>
+struct WordDot {
+  using Left = L;
+  using Right = R;
+  using Sum = S;
+  static constexpr int kGroup = kCount;
+  using Word = Vec<std::int32_t>;
+  static Word broadcast(const L* p) {
+    std::int32_t word;
+    std::memcpy(&word, p, sizeof(word));
+    return Word::broadcast(word);
+  }
+  static Word load(const R* p) { return Word::load(p); }
+};
+
+template <>
+struct Dot<bfloat16> : WordDot<bfloat16, bfloat16, float, 2> {
+  static Vec<float> step(Word left, Word right, Vec<float> sum) {
+    return dot_pairs(left, right, sum);
+  }
+};
+
+template <>
+struct Dot<std::int8_t> : WordDot<std::int8_t, std::uint8_t, std::int32_t, 4> {
+  static Word step(Word left, Word right, Word sum) { return dot_bytes(left, right, sum); }
+};
 
 // Elements as the accumulation type, and back.
 inline float widen(float x) { return x; }

@@ -1,8 +1,10 @@
 // The score tile: a block of rows of one side times a block of rows of the other, in registers.
 //
-// It computes out[r][c] = sum_d a[d][r] * b[d][c] from two packed panels. The accumulators fill
-// the register file (12 x 2 vectors with 32 registers, 6 x 2 with 16); each step of d reads two
-// vectors of b and broadcasts each a, so the bound is the FMA units, not the loads.
+// It computes sum[r][c] = sum_d left(d, r) * right[d][c] and hands the accumulators to the caller
+// while they are still in registers. They fill the register file (12 x 2 vectors with 32 registers,
+// 6 x 2 with 16); each step of d reads two vectors of the right side and broadcasts each left, so
+// the bound is the FMA units, not the loads. Everything that is computed from scores is an epilogue
+// on this one loop: a store, a threshold test, an exponential.
 //
 // A sum runs over d in ascending order, in blocks of kBlock that are then added in order. It does
 // not depend on the tile's height, on the position in the tile, or on what else is in it: a score
@@ -15,58 +17,122 @@
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
 
-template <class T>
+template <class E>
 struct Tile {
+  using Sum = typename Dot<E>::Sum;
+  using V = Vec<Sum>;
   static constexpr int kVectors = 2;
-  static constexpr int kWidth = kVectors * Vec<T>::kSize;    // columns: rows of the packed b side
-  static constexpr int kHeight = kRegisters == 32 ? 12 : 6;  // rows: rows of the packed a side
-  // Long sums are cut here: a chain of 256 roundings, not one of D.
+  static constexpr int kWidth = kVectors * V::kSize;         // columns: rows of the right side
+  static constexpr int kHeight = kRegisters == 32 ? 12 : 6;  // rows: rows of the left side
+  static constexpr int kGroup = Dot<E>::kGroup;              // elements of d in one step
+  // Long sums are cut here: a chain of 256 roundings, not one of D. In steps.
   static constexpr std::int64_t kBlock = 256;
 };
 
-template <int kRows, class T>
-inline void multiply_rows(const T* a, const T* b, std::int64_t depth, T* out) {
-  using V = Vec<T>;
-  constexpr int kVectors = Tile<T>::kVectors, kWidth = Tile<T>::kWidth, kHeight = Tile<T>::kHeight;
-  for (std::int64_t begin = 0; begin == 0 || begin < depth; begin += Tile<T>::kBlock) {
-    V sum[kRows][kVectors];
-    for (auto& row : sum) {
-      for (auto& v : row) v = V::broadcast(T(0));
-    }
-    const std::int64_t end = depth - begin < Tile<T>::kBlock ? depth : begin + Tile<T>::kBlock;
-    for (std::int64_t d = begin; d < end; ++d) {
-      const T* bd = b + d * kWidth;
-      const T* ad = a + d * kHeight;
-      V right[kVectors];
-      for (int j = 0; j < kVectors; ++j) right[j] = V::load(bd + j * V::kSize);
-      for (int r = 0; r < kRows; ++r) {
-        const V left = V::broadcast(ad[r]);
-        for (int j = 0; j < kVectors; ++j) {
-          sum[r][j] = fused_multiply_add(left, right[j], sum[r][j]);
-        }
-      }
-    }
-    for (int r = 0; r < kRows; ++r) {
-      for (int j = 0; j < kVectors; ++j) {
-        T* p = out + r * kWidth + j * V::kSize;
-        (begin == 0 ? sum[r][j] : V::load(p) + sum[r][j]).store(p);
-      }
+// The left side, read element by element: left(d, r) is at data[d * kStep + r * kRow]. Packed
+// panels are [d][kHeight][kGroup]; a row-major matrix can be read where it stands, either way.
+template <class E, int kStep, int kRow>
+struct LeftSide {
+  const typename Dot<E>::Left* data;
+  const typename Dot<E>::Left* at(std::int64_t d, int r) const {
+    return data + d * kStep + r * kRow;
+  }
+};
+
+template <class E>
+using PackedLeft = LeftSide<E, Tile<E>::kHeight * Tile<E>::kGroup, Tile<E>::kGroup>;
+
+// The right side: kWidth groups side by side for each step, `step` elements apart from the next.
+template <class E>
+struct RightSide {
+  const typename Dot<E>::Right* data;
+  std::int64_t step = Tile<E>::kWidth * Tile<E>::kGroup;
+};
+
+// Adds steps [begin, end) to sum, which stays in registers.
+template <int kRows, class E, class Left, class V = typename Tile<E>::V>
+[[gnu::always_inline]] inline void accumulate(const Left& left, const RightSide<E>& right,
+                                              std::int64_t begin, std::int64_t end,
+                                              V (&sum)[kRows][Tile<E>::kVectors]) {
+  using D = Dot<E>;
+  constexpr int kVectors = Tile<E>::kVectors;
+  const auto* r = right.data + begin * right.step;
+  for (std::int64_t d = begin; d < end; ++d, r += right.step) {
+    typename D::Word columns[kVectors];
+    for (int j = 0; j < kVectors; ++j) columns[j] = D::load(r + j * V::kSize * D::kGroup);
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i) {
+      const auto row = D::broadcast(left.at(d, i));
+      for (int j = 0; j < kVectors; ++j) sum[i][j] = D::step(row, columns[j], sum[i][j]);
     }
   }
 }
 
-// out [kHeight][kWidth]; only the first `rows` rows are wanted, the rest is left undefined.
-template <class T>
-inline void multiply(const T* a, const T* b, std::int64_t depth, int rows, T* out) {
-  if (rows <= 1) return multiply_rows<1>(a, b, depth, out);
-  if (rows <= 2) return multiply_rows<2>(a, b, depth, out);
-  if (rows <= 4) return multiply_rows<4>(a, b, depth, out);
-  if constexpr (Tile<T>::kHeight > 6) {
-    if (rows <= 6) return multiply_rows<6>(a, b, depth, out);
-    if (rows <= 8) return multiply_rows<8>(a, b, depth, out);
+template <int kRows, class E, class Left, class Epilogue>
+inline void multiply_rows(const Left& left, const RightSide<E>& right, std::int64_t steps,
+                          Epilogue&& epilogue) {
+  using V = typename Tile<E>::V;
+  constexpr int kVectors = Tile<E>::kVectors;
+  constexpr std::int64_t kBlock = Tile<E>::kBlock;
+  V sum[kRows][kVectors];
+#pragma GCC unroll 12
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kVectors; ++j) sum[i][j] = V::broadcast(0);
   }
-  multiply_rows<Tile<T>::kHeight>(a, b, depth, out);
+  accumulate<kRows, E>(left, right, 0, steps < kBlock ? steps : kBlock, sum);
+  for (std::int64_t begin = kBlock; begin < steps; begin += kBlock) {
+    // The sum so far waits in memory: the registers are needed for the next block's.
+    typename Tile<E>::Sum total[kRows * kVectors * V::kSize];
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i) {
+      for (int j = 0; j < kVectors; ++j) {
+        sum[i][j].store(total + (i * kVectors + j) * V::kSize);
+        sum[i][j] = V::broadcast(0);
+      }
+    }
+    accumulate<kRows, E>(left, right, begin, steps - begin < kBlock ? steps : begin + kBlock, sum);
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i) {
+      for (int j = 0; j < kVectors; ++j) {
+        sum[i][j] = V::load(total + (i * kVectors + j) * V::kSize) + sum[i][j];
+      }
+    }
+  }
+  epilogue(sum);
 }
+
+// Computes a tile of `rows` rows (1 to kHeight) over `steps` groups of d and calls
+// epilogue(Vec<Sum> (&sum)[kRows][kVectors]) once, for a kRows >= rows; what the rows beyond hold
+// is undefined, but left.at must be readable for them.
+template <class E, class Left, class Epilogue>
+inline void multiply(const Left& left, const RightSide<E>& right, std::int64_t steps, int rows,
+                     Epilogue&& epilogue) {
+  if constexpr (Tile<E>::kHeight > 6) {
+    if (rows > 8) {
+      return multiply_rows<Tile<E>::kHeight, E>(left, right, steps, epilogue);
+    }
+    if (rows > 6) return multiply_rows<8, E>(left, right, steps, epilogue);
+  }
+  if (rows > 4) return multiply_rows<6, E>(left, right, steps, epilogue);
+  if (rows > 2) return multiply_rows<4, E>(left, right, steps, epilogue);
+  if (rows > 1) return multiply_rows<2, E>(left, right, steps, epilogue);
+  multiply_rows<1, E>(left, right, steps, epilogue);
+}
+
+// An epilogue that writes the tile to memory, [kHeight][kWidth].
+template <class E>
+struct StoreTile {
+  typename Tile<E>::Sum* out;
+  template <int kRows>
+  void operator()(typename Tile<E>::V (&sum)[kRows][Tile<E>::kVectors]) const {
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i) {
+      for (int j = 0; j < Tile<E>::kVectors; ++j) {
+        sum[i][j].store(out + i * Tile<E>::kWidth + j * Tile<E>::V::kSize);
+      }
+    }
+  }
+};
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
