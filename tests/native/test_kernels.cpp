@@ -3,42 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <random>
 #include <stdexcept>
 #include <vector>
 
 #include "check.h"
 #include "core/top_k_list.h"
 #include "cpu/kernels.h"
-#include "thread_pool.h"
+#include "inputs.h"
 
 using namespace fusionops;
+using namespace fusionops::testing;
 
 namespace {
-
-class Threads final : public Executor {
- public:
-  explicit Threads(int workers) : workers_(workers) {}
-  int workers() const override { return workers_; }
-  void run(std::int64_t tasks, Task task) const override {
-    python_face::ThreadPool::instance().run(workers_, tasks, task);
-  }
-
- private:
-  int workers_;
-};
-
-std::vector<float> random_floats(std::int64_t size, unsigned seed) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> values(static_cast<std::size_t>(size));
-  for (float& x : values) x = normal(engine);
-  return values;
-}
-
-MatrixView view(const std::vector<float>& values, std::int64_t rows, std::int64_t columns) {
-  return {values.data(), DType::float32, 1, rows, columns, 0, columns, 1};
-}
 
 double dot(const float* a, const float* b, std::int64_t size) {
   double sum = 0;
@@ -160,18 +136,4 @@ TEST(an_exception_in_a_task_reaches_the_caller) {
     caught = true;
   }
   CHECK(caught);
-}
-
-int main() {
-  try {
-    cpu::kernels();
-  } catch (const std::invalid_argument& error) {
-    std::fprintf(stderr, "skipped: %s\n", error.what());
-    return 77;
-  }
-  for (const auto& test : testing::cases()) {
-    test.run();
-    std::printf("ok %s\n", test.name);
-  }
-  std::printf("%zu passed, 0 failed\n", testing::cases().size());
 }
