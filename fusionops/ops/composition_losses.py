@@ -49,7 +49,8 @@ def fusion_contrastive(
     own = torch.arange(len(user), device=user.device)
     rows = _ChunkedSoftmax.apply(left, right, None, own, None, None, ids, 0.0)[0]
     columns = _ChunkedSoftmax.apply(right, left, None, own, None, None, ids, 0.0)[0]
-    return (rows + columns).sum() / rows.new_full((), 2 * len(user))
+    loss: Tensor = (rows + columns).sum() / rows.new_full((), 2 * len(user))
+    return loss
 
 
 class _ChunkedSoftmax(torch.autograd.Function):

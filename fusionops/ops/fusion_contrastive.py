@@ -91,7 +91,8 @@ def fusion_contrastive(
     user_scale = spread(scale, user_scale, user)
     rows, _ = apply(_Contrastive, _op, user, item, user_scale, item_scale, ids)
     # Divided by a tensor: an empty batch is 0 / 0, NaN, and not an exception.
-    return total(rows) / rows.new_full((), user.shape[0])
+    loss: Tensor = total(rows) / rows.new_full((), user.shape[0])
+    return loss
 
 
 class _Contrastive(torch.autograd.Function):
