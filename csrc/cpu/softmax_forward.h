@@ -85,8 +85,9 @@ class LogSumExp {
   using V = Vec<T>;
   static constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
   static constexpr int kVectors = Tile<T>::kVectors;
-  static constexpr std::int64_t kUserBytes = 512 * 1024;  // packed users: half a second-level cache
-  static constexpr std::int64_t kItemBytes = 64 * 1024;   // packed items of a chunk
+  static constexpr std::int64_t kUserBytes =
+      2048 * 1024;  // packed users of a task: read once a panel
+  static constexpr std::int64_t kItemBytes = 64 * 1024;  // packed items of a chunk
   static constexpr std::int64_t kMostUsers = 2400;
   static constexpr std::int64_t kWantedTasks = 64, kLeastItems = 2048;
   static constexpr std::int64_t kRowValues = kSmooth ? 3 : 2;
@@ -140,7 +141,7 @@ class LogSumExp {
     alignas(64) T sums[kWidth];
   };
 
-  void add_panel(Block& block, std::int64_t p, const T* panel) const {
+  [[gnu::noinline]] void add_panel(Block& block, std::int64_t p, const T* panel) const {
     const ItemColumns<T> columns(args_, p);
     ColumnState state;
     std::fill_n(state.peaks, kWidth, std::numeric_limits<T>::lowest());

@@ -103,21 +103,39 @@ struct ItemColumns {
   alignas(64) T bias[kWidth];
 };
 
-// One row times a scale in the accumulation type, padded with zeros to `width`.
-template <class T, class Source>
-void copy_row(const Source* from, std::int64_t stride, std::int64_t depth, T scale,
-              std::int64_t width, T* out) {
-  if (stride == 1) {  // written out, as the compiler then drops the multiplication by it
-    for (std::int64_t d = 0; d < depth; ++d) out[d] = static_cast<T>(widen(from[d])) * scale;
-  } else {
-    for (std::int64_t d = 0; d < depth; ++d) {
-      out[d] = static_cast<T>(widen(from[d * stride])) * scale;
+// Rows times their scale as the right side of a product over rows: panels of kWidth columns,
+// out[panel][row][column], `rows` rows each; columns beyond the depth are zero.
+template <class T>
+struct RowPanels {
+  static constexpr int kWidth = Tile<T>::kWidth;
+
+  T* data;
+  std::int64_t rows;
+
+  RightSide<T> panel(std::int64_t column, std::int64_t row) const {
+    return {data + column * rows + row * kWidth, kWidth};
+  }
+
+  template <class Source>
+  void set(std::int64_t row, const Source* from, std::int64_t stride, std::int64_t depth,
+           T scale) const {
+    for (std::int64_t first = 0; first < depth; first += kWidth) {
+      T* out = data + first * rows + row * kWidth;
+      const std::int64_t count = std::min<std::int64_t>(kWidth, depth - first);
+      const Source* x = from + first * stride;
+      if (stride == 1) {  // written out, as the compiler then drops the multiplication by it
+        for (std::int64_t c = 0; c < count; ++c) out[c] = static_cast<T>(widen(x[c])) * scale;
+      } else {
+        for (std::int64_t c = 0; c < count; ++c) {
+          out[c] = static_cast<T>(widen(x[c * stride])) * scale;
+        }
+      }
+      std::fill(out + count, out + kWidth, T(0));
     }
   }
-  std::fill(out + depth, out + width, T(0));
-}
+};
 
-// The users of a softmax, packed for the tile, and, for gradients, as scaled rows.
+// The users of a softmax, packed for the tile, and, for gradients, as panels of rows.
 template <class T>
 class PackedUsers {
  public:
@@ -140,8 +158,10 @@ class PackedUsers {
   std::int64_t padded() const { return padded_; }
   const T* panel(std::int64_t i) const { return panels_.of(0) + i * depth_; }
   const T* scales(std::int64_t i) const { return scales_.of(0) + i; }
-  // Rows times their scale, round_up(depth, kWidth) apart.
-  const T* row(std::int64_t i) const { return rows_.of(0) + i * width_; }
+  // Only where they are packed for gradients.
+  RightSide<T> rows_panel(std::int64_t column, std::int64_t i) const {
+    return {rows_.of(0) + column * padded_ + i * kWidth, kWidth};
+  }
 
  private:
   template <class Source>
@@ -158,12 +178,9 @@ class PackedUsers {
       scale = r >= count              ? T(0)
               : user_scale == nullptr ? T(1)
                                       : user_scale[rows.users[static_cast<std::size_t>(first + r)]];
-      if (width_ == 0) continue;
-      T* out = rows_.of(0) + (first + r) * width_;
-      if (r >= count) {
-        std::fill_n(out, width_, T(0));
-      } else {
-        copy_row(row(r), args.user.column_stride, depth_, scale, width_, out);
+      if (width_ > 0 && r < count) {
+        RowPanels<T>{rows_.of(0), padded_}.set(first + r, row(r), args.user.column_stride, depth_,
+                                               scale);
       }
     }
   }
