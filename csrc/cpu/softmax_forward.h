@@ -166,7 +166,12 @@ class LogSumExp {
   [[gnu::always_inline]] void add_tile(Block& block, std::int64_t at, int rows, std::int64_t p,
                                        const ItemColumns<T>& columns, ColumnState& state,
                                        V (&x)[kRows][kVectors]) const {
-    if (kSmooth || (!rows_.excluded.empty() && block.next[at / kHeight] < p + kWidth)) {
+    bool edited = !rows_.excluded.empty() && block.next[at / kHeight] < p + kWidth;
+    if constexpr (kSmooth) {
+      edited = edited || columns.count < kWidth;
+      if (!edited) add_logits(block, at, x);
+    }
+    if (edited) {
       alignas(64) T logits[kRows * kWidth];
       StoreTile<T>{logits}(x);
       edit(block, at, std::min(rows, kRows), p, columns.count, logits);
@@ -211,6 +216,19 @@ class LogSumExp {
     }
     if constexpr (kColumns) {
       for (int j = 0; j < kVectors; ++j) by_column[j].store(state.sums + j * V::kSize);
+    }
+  }
+
+  // Adds the logits of a whole tile up.
+  template <int kRows>
+  [[gnu::always_inline]] void add_logits(Block& block, std::int64_t at,
+                                         const V (&x)[kRows][kVectors]) const {
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      T* sums = block.logits + (at + r) * V::kSize;
+      V sum = V::load(sums);
+      for (int j = 0; j < kVectors; ++j) sum = sum + x[r][j];
+      sum.store(sums);
     }
   }
 
