@@ -70,7 +70,7 @@ void forward(const FusionCrossEntropyArgs& args, const SoftmaxRows& rows,
   }
 }
 
-template <class T, bool kSmooth>
+template <class T, bool kSmooth, bool kSkip>
 void backward(const FusionCrossEntropyBackwardArgs& args, const SoftmaxRows& rows,
               const Executor& executor) {
   const LogitArgs& logits = args.forward.logits;
@@ -92,12 +92,15 @@ void backward(const FusionCrossEntropyBackwardArgs& args, const SoftmaxRows& row
     weights.row_peak[i] = statistics[u];
     weights.row_weight[i] = grad[u] / statistics[users + u];
     weights.target_weight[i] = grad[u] * (1 - smoothing);
+    if constexpr (kSkip) {
+      weights.negligible[i] = static_cast<T>(args.skip_below) * statistics[users + u];
+    }
     if constexpr (kSmooth) {
       weights.uniform[i] =
           grad[u] * smoothing / static_cast<T>(rows.kept(static_cast<std::int64_t>(i), items));
     }
   }
-  SoftmaxBackward<T, kSmooth, false>(logits, args.out, rows, weights, packed, executor).run();
+  SoftmaxBackward<T, kSmooth, false, kSkip>(logits, args.out, rows, weights, packed, executor).run();
 }
 
 }  // namespace
@@ -120,8 +123,10 @@ void fusion_cross_entropy_backward(const FusionCrossEntropyBackwardArgs& args,
   const SortedRagged excluded(args.forward.exclude);
   const SoftmaxRows rows = rows_of(args.forward, excluded);
   with_accumulator(args.forward.logits.user.dtype, [&]<class T>(T*) {
-    if (args.forward.label_smoothing == 0) return backward<T, false>(args, rows, executor);
-    backward<T, true>(args, rows, executor);
+    // With smoothing every item has a part of the target's weight.
+    if (args.forward.label_smoothing > 0) return backward<T, true, false>(args, rows, executor);
+    if (args.skip_below > 0) return backward<T, false, true>(args, rows, executor);
+    backward<T, false, false>(args, rows, executor);
   });
 }
 

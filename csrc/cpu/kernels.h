@@ -94,6 +94,8 @@ struct FusionCrossEntropyArgs {
 
 struct FusionCrossEntropyBackwardArgs {
   FusionCrossEntropyArgs forward;  // without loss; statistics are read
+  // Tiles in which every softmax is below it, and no target stands, may be left out. 0: none are.
+  double skip_below = 0;
   const void* grad = nullptr;      // [rows] in the accumulation type
   LogitGradients out;
 };

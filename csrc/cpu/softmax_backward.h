@@ -31,9 +31,11 @@ struct SoftmaxWeights {
       : row_peak(static_cast<std::size_t>(padded), std::numeric_limits<T>::infinity()),
         row_weight(row_peak.size(), T(0)),
         uniform(row_peak.size(), T(0)),
-        target_weight(static_cast<std::size_t>(rows), T(0)) {}
+        target_weight(static_cast<std::size_t>(rows), T(0)),
+        negligible(row_peak.size(), T(0)) {}
 
   std::vector<T> row_peak, row_weight, uniform, target_weight;
+  std::vector<T> negligible;                   // what exp(x - row_peak) may be left out below
   std::vector<T> column_peak, column_weight;  // [items]
 };
 
@@ -47,8 +49,10 @@ void clear_rows(const MatrixView& side, void* out, void* scale_out) {
   });
 }
 
-// kSmooth: `uniform` counts. kColumns: the column weights count.
-template <class T, bool kSmooth, bool kColumns>
+// kSmooth: `uniform` counts. kColumns: the column weights count. kSkip: `negligible` counts: of a
+// tile of users and a block of items in which every exponential is below it and no target stands,
+// nothing goes to users and items.
+template <class T, bool kSmooth, bool kColumns, bool kSkip>
 class SoftmaxBackward {
  public:
   SoftmaxBackward(const LogitArgs& args, const LogitGradients& out, const SoftmaxRows& rows,
@@ -122,6 +126,7 @@ class SoftmaxBackward {
   static constexpr std::int64_t kBlockUsers = 192 / kHeight * kHeight;
   // Between rows of G; not a power of two, since a column of it is read.
   static constexpr int kStride = static_cast<int>(kMostItems) + 16;
+  static constexpr std::uint32_t kEveryLane = (1U << V::kSize) - 1;
   static constexpr std::int64_t kItemBytes = 160 * 1024;
   static constexpr std::int64_t kWantedTasks = 32, kPartRows = 4;
 
@@ -132,6 +137,7 @@ class SoftmaxBackward {
     T *item_sums, *bias_sums;  // gradients of the block's items
     T* gradients;              // G
     ExclusionCursor* cursors;
+    bool matters[kBlockUsers / kHeight];  // by tile of users of the block
   };
 
   // How the work is cut: the most tasks, up to kWantedTasks, whose parts take no more memory than
@@ -168,6 +174,7 @@ class SoftmaxBackward {
     if (out_.item_bias != nullptr) std::fill_n(block.bias_sums, block_items_, T(0));
     for (std::int64_t i = block.i0; i < block.i1; i += kBlockUsers) {
       const std::int64_t end = std::min(block.i1, i + kBlockUsers);
+      std::fill(std::begin(block.matters), std::end(block.matters), !kSkip);
       for (std::int64_t p = p0; p < p1; p += kWidth) write_panel(block, i, end, p0, p);
       edit(block, i, end, p0, p1);
       if (toward_user_) add_to_users(block, i, end, p1 - p0);
@@ -211,14 +218,20 @@ class SoftmaxBackward {
     for (std::int64_t i = i0; i < i1; i += kHeight) {
       T* out = block.gradients + (i - i0) * kStride + (p - p0);
       const auto at = static_cast<std::size_t>(i);
+      bool& matters = block.matters[(i - i0) / kHeight];
       const auto epilogue = [&]<int kRows>(V(&x)[kRows][kVectors]) {
         columns.scale_tile(x, users_.scales(i));
+        std::uint32_t negligible = kEveryLane;
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {
           const V peak = V::broadcast(weights_.row_peak[at + r]);
           const V weight = V::broadcast(weights_.row_weight[at + r]);
           for (int j = 0; j < kVectors; ++j) {
-            V g = exponential(x[r][j] - peak) * weight;
+            V g = exponential(x[r][j] - peak);
+            if constexpr (kSkip) {  // so compared that NaN is not negligible
+              negligible &= greater(V::broadcast(weights_.negligible[at + r]), g);
+            }
+            g = g * weight;
             if constexpr (kColumns) {
               g = fused_multiply_add(exponential(x[r][j] - V::load(column_peak + j * V::kSize)),
                                      V::load(column_weight + j * V::kSize), g);
@@ -227,6 +240,7 @@ class SoftmaxBackward {
             g.store(out + r * kStride + j * V::kSize);
           }
         }
+        if constexpr (kSkip) matters = matters || negligible != kEveryLane;
       };
       const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, i1 - i));
       multiply<T>(PackedLeft<T>{users_.panel(i)}, RightSide<T>{block.panels + (p - p0) * depth_},
@@ -246,6 +260,7 @@ class SoftmaxBackward {
       const std::int64_t target = rows_.targets[static_cast<std::size_t>(i)];
       if (target >= p0 && target < p1) {
         row[target] -= weights_.target_weight[static_cast<std::size_t>(i)];
+        block.matters[(i - i0) / kHeight] = true;
       }
     }
   }
@@ -273,6 +288,7 @@ class SoftmaxBackward {
     for (std::int64_t d = 0; d < width_; d += kWidth) {
       const RightSide<T> right = item_rows(block).panel(d, 0);
       for (std::int64_t i = i0; i < i1; i += kHeight) {
+        if (kSkip && !block.matters[(i - i0) / kHeight]) continue;
         const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, i1 - i));
         multiply<T>(LeftSide<T, 1, kStride>{block.gradients + (i - i0) * kStride}, right, items,
                     rows, AddTile{user_sums(block.run, i) + d, width_});
@@ -280,13 +296,27 @@ class SoftmaxBackward {
     }
   }
 
-  [[gnu::noinline]] void add_to_items(Block& block, std::int64_t i0, std::int64_t i1,
-                                      std::int64_t items) const {
+  void add_to_items(Block& block, std::int64_t i0, std::int64_t i1, std::int64_t items) const {
+    if constexpr (!kSkip) return add_to_items_from(block, i0, i0, i1, items);
+    for (std::int64_t i = i0; i < i1; i += kHeight) {
+      if (!block.matters[(i - i0) / kHeight]) continue;
+      std::int64_t end = i + kHeight;  // of users that matter, one tile after another
+      while (end < i1 && block.matters[(end - i0) / kHeight]) end += kHeight;
+      end = std::min(end, i1);
+      add_to_items_from(block, i0, i, end, items);
+      i = end;
+    }
+  }
+
+  // From users [begin, end) of the block that starts at i0.
+  [[gnu::noinline]] void add_to_items_from(Block& block, std::int64_t i0, std::int64_t begin,
+                                           std::int64_t end, std::int64_t items) const {
+    const T* gradients = block.gradients + (begin - i0) * kStride;
     for (std::int64_t d = 0; d < width_; d += kWidth) {
-      const RightSide<T> right = users_.rows_panel(d, i0);
+      const RightSide<T> right = users_.rows_panel(d, begin);
       for (std::int64_t p = 0; p < items; p += kHeight) {
         const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, items - p));
-        multiply<T>(LeftSide<T, kStride, 1>{block.gradients + p}, right, i1 - i0, rows,
+        multiply<T>(LeftSide<T, kStride, 1>{gradients + p}, right, end - begin, rows,
                     AddTile{block.item_sums + p * width_ + d, width_});
       }
     }

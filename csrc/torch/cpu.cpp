@@ -184,7 +184,7 @@ std::tuple<Tensor, Tensor> fusion_cross_entropy(
     const Tensor& user, const Tensor& item, const Tensor& target, const OptionalTensor& user_scale,
     const OptionalTensor& item_scale, const OptionalTensor& item_bias,
     const OptionalTensor& exclude_offsets, const OptionalTensor& exclude_indices,
-    double label_smoothing, int64_t ignore_index) {
+    double label_smoothing, int64_t ignore_index, double /*skip_below: of the backward*/) {
   const Logits logits(user, item, user_scale, item_scale, item_bias);
   const int64_t users = logits.args.user.rows;
   const auto t = integers(target, "target");
@@ -208,7 +208,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> fusion_cross_entropy_backward
     const Tensor& target, const OptionalTensor& user_scale, const OptionalTensor& item_scale,
     const OptionalTensor& item_bias, const OptionalTensor& exclude_offsets,
     const OptionalTensor& exclude_indices, double label_smoothing, int64_t ignore_index,
-    bool user_wanted, bool item_wanted, bool bias_wanted) {
+    double skip_below, bool user_wanted, bool item_wanted, bool bias_wanted) {
   const Logits logits(user, item, user_scale, item_scale, item_bias);
   const int64_t users = logits.args.user.rows;
   const auto t = integers(target, "target");
@@ -222,6 +222,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> fusion_cross_entropy_backward
   args.forward.label_smoothing = label_smoothing;
   args.forward.ignore_index = ignore_index;
   args.forward.statistics = const_cast<void*>(data(s));
+  args.skip_below = skip_below;
   args.grad = data(g);
   Gradients out(logits, user, item, user_wanted, item_wanted, bias_wanted);
   args.out = out.out;

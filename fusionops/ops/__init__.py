@@ -1,5 +1,6 @@
 """The operators: one file each, with the public function, its checks, fake and gradient."""
 
+from fusionops.ops._skipping import skip_small_gradients
 from fusionops.ops.fusion_contrastive import fusion_contrastive
 from fusionops.ops.fusion_cross_entropy import fusion_cross_entropy
 from fusionops.ops.fusion_matrix import fusion_matrix
@@ -12,4 +13,5 @@ __all__ = [
     "fusion_matrix",
     "fusion_recommend",
     "fusion_topk",
+    "skip_small_gradients",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fusionops import backend, reference
-from fusionops.ops import _checks, composition_losses
+from fusionops.ops import _checks, _skipping, composition_losses
 from fusionops.ops._dtypes import accumulator
 from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops._ragged import as_ragged, check_targets, check_values
@@ -80,7 +80,8 @@ def fusion_cross_entropy(
     -----
     Memory is ``O((U + P) D)`` forward and backward: the logits are computed once more for the
     gradients. The result has the same bits for any number of threads. It can be differentiated
-    once, toward `user`, `item`, `scale` and `item_bias`.
+    once, toward `user`, `item`, `scale` and `item_bias`; gradients are exact unless
+    :class:`fusionops.ops.skip_small_gradients` says otherwise.
 
     Examples
     --------
@@ -147,6 +148,7 @@ def fusion_cross_entropy(
             item_bias,
             *lists,
             *options,
+            _skipping.threshold(user.dtype, items),
         )
     return _reduced(rows, target, ignore_index, reduction, server)
 
@@ -175,6 +177,7 @@ class _CrossEntropy(torch.autograd.Function):
         exclude_indices: Tensor | None,
         label_smoothing: float,
         ignore_index: int,
+        skip_below: float,
     ) -> tuple[Tensor, Tensor]:
         # Written out: Dynamo takes *args for the context where no gradient is wanted.
         result: tuple[Tensor, Tensor] = _op(
@@ -188,6 +191,7 @@ class _CrossEntropy(torch.autograd.Function):
             exclude_indices,
             label_smoothing,
             ignore_index,
+            skip_below,
         )
         return result
 
@@ -218,10 +222,7 @@ class _CrossEntropy(torch.autograd.Function):
             toward_user_scale if needs[3] else None,
             toward_item_scale if needs[4] else None,
             toward_bias if needs[5] else None,
-            None,
-            None,
-            None,
-            None,
+            *[None] * 5,
         )
 
 
@@ -245,6 +246,7 @@ class _CrossEntropyBackward(torch.autograd.Function):
         exclude_indices: Tensor | None,
         label_smoothing: float,
         ignore_index: int,
+        skip_below: float,
         user_wanted: bool,
         item_wanted: bool,
         bias_wanted: bool,
@@ -262,6 +264,7 @@ class _CrossEntropyBackward(torch.autograd.Function):
             exclude_indices,
             label_smoothing,
             ignore_index,
+            skip_below,
             user_wanted,
             item_wanted,
             bias_wanted,
@@ -299,6 +302,7 @@ def _fake_backward(
     exclude_indices: Tensor | None,
     label_smoothing: float,
     ignore_index: int,
+    skip_below: float,
     user_wanted: bool,
     item_wanted: bool,
     bias_wanted: bool,

@@ -278,6 +278,36 @@ TEST(the_exponential_is_within_two_ulp) {
   }
 }
 
+// Half of the items have softmaxes of about 1e-29: left out or not, nobody can tell but they.
+TEST(what_is_left_out_below_a_threshold_does_not_show) {
+  Problem problem(40, 1152, 7);
+  for (std::int64_t p = 576; p < problem.P; ++p) problem.bias[p] = -60;
+  for (std::int64_t p = 0; p < problem.P; ++p) problem.item_scale[p] *= 0.2F;
+  for (auto& target : problem.target) target = target < 0 ? target : target % 576;
+  std::vector<float> loss(40), statistics(80);
+  cpu::FusionCrossEntropyBackwardArgs args;
+  args.forward.logits = problem.logits(true);
+  args.forward.target = problem.target.data();
+  args.forward.loss = loss.data();
+  args.forward.statistics = statistics.data();
+  args.grad = problem.grad.data();
+  cpu::kernels().fusion_cross_entropy(args.forward, Threads(1));
+  Gradients exact(40, problem.P, 7), skipped(40, problem.P, 7);
+  args.out = exact.pointers(true);
+  cpu::kernels().fusion_cross_entropy_backward(args, Threads(1));
+  args.out = skipped.pointers(true);
+  args.skip_below = 1e-12;
+  cpu::kernels().fusion_cross_entropy_backward(args, Threads(1));
+  CHECK(std::equal(exact.item.begin(), exact.item.begin() + 576 * 7, skipped.item.begin()));
+  CHECK(exact.bias == skipped.bias);
+  for (std::size_t i = 0; i < exact.user.size(); ++i) {
+    CHECK(std::abs(exact.user[i] - skipped.user[i]) <= 1e-12F);
+  }
+  const auto zero = [](float x) { return x == 0; };
+  CHECK(std::all_of(skipped.item.begin() + 576 * 7, skipped.item.end(), zero));
+  CHECK(std::none_of(exact.item.begin() + 576 * 7, exact.item.end(), zero));
+}
+
 TEST(targets_out_of_range_are_refused) {
   const Problem problem(2, 3, 1);
   const auto refused = [&](std::int64_t value) {
