@@ -7,6 +7,8 @@
 #include <memory>
 #include <new>
 
+#include "core/huge_pages.h"
+
 namespace fusionops::cpu {
 
 template <class T>
@@ -15,9 +17,12 @@ class Scratch {
   Scratch(int workers, std::int64_t elements)
       : stride_((elements + kLine - 1) / kLine * kLine),
         data_(static_cast<T*>(::operator new(
-            sizeof(T) * static_cast<std::size_t>(stride_ * workers), std::align_val_t{64}))) {}
+            sizeof(T) * static_cast<std::size_t>(stride_ * workers), std::align_val_t{64}))) {
+    advise_huge_pages(data_.get(), sizeof(T) * static_cast<std::size_t>(stride_ * workers));
+  }
 
   T* of(int worker) { return data_.get() + stride_ * worker; }
+  const T* of(int worker) const { return data_.get() + stride_ * worker; }
 
  private:
   static constexpr std::int64_t kLine = 64;  // elements; keeps neighbours off each other's lines

@@ -11,9 +11,9 @@
 #include <optional>
 #include <string>
 
+#include "core/huge_pages.h"
 #include "core/ragged.h"
 #include "core/tensor_view.h"
-#include "torch/huge_pages.h"
 
 namespace fusionops::torch_face {
 

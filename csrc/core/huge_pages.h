@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #endif
 
-namespace fusionops::torch_face {
+namespace fusionops {
 
 inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std::size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -23,4 +23,4 @@ inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std:
 #endif
 }
 
-}  // namespace fusionops::torch_face
+}  // namespace fusionops
