@@ -49,7 +49,7 @@ def packed_topk(
     item_scale: _Array | None = None,
     exclude: _Lists | None = None,
     allowed: npt.NDArray[np.bool_] | None = None,
-) -> tuple[_Array, npt.NDArray[np.int64]]: ...
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]: ...
 def packed_candidates(
     user: _Array,
     k: int,

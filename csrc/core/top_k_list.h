@@ -42,14 +42,19 @@ class TopKList {
     if (size_ == capacity(k_)) shrink();
   }
 
-  // Sorts what is kept and returns how many there are, k at most.
-  std::int64_t finish() {
+  // Drops all but the k best; returns how many there are, in no order.
+  std::int64_t trim() {
     if (size_ > k_) shrink();
-    std::sort(entries_, entries_ + size_);
     return size_;
   }
 
-  const Scored<T>& operator[](std::int64_t i) const { return entries_[i]; }
+  // Sorts what is kept and returns how many there are, k at most.
+  std::int64_t finish() {
+    std::sort(entries_, entries_ + trim());
+    return size_;
+  }
+
+  const Scored<T>* entries() const { return entries_; }
 
  private:
   void shrink() {

@@ -9,10 +9,15 @@
 #include <vector>
 
 #include "core/executor.h"
+#include "core/quantize.h"
 #include "core/ragged.h"
 #include "core/tensor_view.h"
 
 namespace fusionops::cpu {
+
+// Items of a Catalog stand in panels of this many rows, on every instruction set: a saved panel can
+// be read by any. A multiple of every tile's width.
+inline constexpr std::int64_t kPanelRows = 32;
 
 // out[b, n] = (x[b, n] . x[b, n] + eps)^(-1/2), and 0 for a row of zeros.
 struct InverseNormArgs {
@@ -38,6 +43,8 @@ struct FusionContractArgs {
 // The k largest of (user[u] . item[p]) * user_scale[u] * item_scale[p] + item_bias[p] over p.
 struct FusionTopkArgs {
   MatrixView user, item;
+  // The items as float32 panels of pack_items; then item has sizes only, and no candidates.
+  const float* panels = nullptr;
   std::int64_t k = 1;
   Scale user_scale = nullptr, item_scale = nullptr, item_bias = nullptr;
   RaggedView exclude, candidates;
@@ -59,6 +66,32 @@ struct FusionTopkBackwardArgs {
   void *user_sum = nullptr, *item_sum = nullptr, *bias_sum = nullptr;
 };
 
+// A Catalog's items as panels; see csrc/cpu/pack_items.cpp for their order.
+struct PackItemsArgs {
+  MatrixView vectors;  // float32
+  Packing packing = Packing::float32;
+  const float* item_scale = nullptr;  // [rows], counted into the stats
+  void* panels = nullptr;             // [ceil(rows / 32), ...]
+  float* stats = nullptr;             // [ceil(rows / 32), 3, 32]: step, residual norm, norm
+};
+
+// The items that scores over int8 or bfloat16 panels can't rule out of the k best.
+struct PackedCandidatesArgs {
+  MatrixView user;  // float32
+  std::int64_t k = 1, count = 0;
+  Packing packing = Packing::int8;
+  const void* panels = nullptr;
+  const float* stats = nullptr;
+  const float* user_scale = nullptr;
+  RaggedView exclude;
+  MaskView allowed;
+};
+
+struct CandidateLists {
+  std::vector<std::int64_t> offsets, indices;  // [users + 1], [nnz], ascending within a user
+  std::vector<std::uint8_t> overflowed;        // [users]: true: no list, score everything
+};
+
 struct Kernels {
   const char* isa;
   void (*inverse_norm)(const InverseNormArgs&, const Executor&);
@@ -66,6 +99,8 @@ struct Kernels {
   void (*fusion_contract)(const FusionContractArgs&, const Executor&);
   void (*fusion_topk)(const FusionTopkArgs&, const Executor&);
   void (*fusion_topk_backward)(const FusionTopkBackwardArgs&, const Executor&);
+  void (*pack_items)(const PackItemsArgs&, const Executor&);
+  CandidateLists (*packed_candidates)(const PackedCandidatesArgs&, const Executor&);
 };
 
 // The best version that this processor runs, or the one that FUSIONOPS_ISA names. Throws
