@@ -14,13 +14,14 @@ NORMALIZATIONS = ("diagonal", "matrix", "cosine", "none")
 
 
 def number(
-    name: str, value: Any, least: float | None = None, kinds: tuple[type, ...] = (int, float)
+    name: str, value: Any, least: float | None = None, kinds: tuple[Any, ...] = (int, float)
 ) -> None:
     """`value` must be a finite number, and not below `least`."""
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    found: float = value
     # Comparisons instead of math.isfinite, which torch.compile cannot trace; NaN fails them.
-    if not -math.inf < value < math.inf or (least is not None and value < least):
+    if not -math.inf < found < math.inf or (least is not None and found < least):
         bound = "" if least is None else f" of at least {least:g}"
         raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
 

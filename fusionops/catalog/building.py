@@ -125,7 +125,9 @@ class _FileSink(_Sink):
 
     def close(self) -> None:
         """Write the header, now that the shape is known."""
-        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self._count}, {self._width})}}"
+        text = (
+            f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self._count}, {self._width})}}"
+        )
         head = np.lib.format.magic(1, 0) + (self._HEADER - 10).to_bytes(2, "little")
         self._file.seek(0)
         self._file.write(head + text.encode().ljust(self._HEADER - 11) + b"\n")

@@ -93,9 +93,7 @@ class Catalog:
         return cls(build(vectors, ids, norm, dtype, path))
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], mmap: bool = True, verify: bool = False
-    ) -> Catalog:
+    def load(cls, path: str | os.PathLike[str], mmap: bool = True, verify: bool = False) -> Catalog:
         """Open a file of :meth:`save`. The file is never changed.
 
         Parameters
@@ -174,7 +172,7 @@ class Catalog:
             An id that is not in the catalogue.
         """
         snapshot = self._snapshot
-        return snapshot.rows(snapshot.locate("ids", ids)).copy()
+        return np.array(snapshot.rows(snapshot.locate("ids", ids)))
 
     def filter(self, which: Any) -> Catalog:
         """A catalogue of some of the items, which shares their memory with this one.

@@ -7,6 +7,7 @@ needed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -172,8 +173,7 @@ def _steps(names: npt.NDArray[np.int64], compare: Any) -> bool:
 
 def _unique(name: str, count: int, distinct: int, names: npt.NDArray[Any]) -> None:
     if distinct != count:
-        seen: set[Any] = set()
-        twice = next(x for x in names.tolist() if x in seen or seen.add(x))
+        twice = Counter(names.tolist()).most_common(1)[0][0]
         raise ValueError(
             f"{name}: expected unique ids, got {count - distinct} repeats, {twice!r} among them"
         )

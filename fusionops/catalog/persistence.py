@@ -43,7 +43,9 @@ def save(snapshot: Snapshot, path: Path) -> None:
     specs = _item_specs(snapshot.norm, snapshot.dtype, len(snapshot), snapshot.width)
     specs |= {name: TensorSpec(array.dtype, array.shape) for name, array in arrays.items()}
     # Panels first, at the page they are aligned to; then by element size, which aligns the rest.
-    order = sorted(specs, key=lambda name: (name != "panels", -np.dtype(specs[name].dtype).itemsize))
+    order = sorted(
+        specs, key=lambda name: (name != "panels", -np.dtype(specs[name].dtype).itemsize)
+    )
     prefix = f".{path.name}.saving-"
     remove_abandoned(path.parent, prefix)
     with atomic_file(path, prefix) as file:

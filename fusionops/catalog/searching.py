@@ -66,9 +66,7 @@ def _search_segment(segment: Segment, query: _Query) -> _Lists:
     panels, count = segment.panels.whole(), len(segment)
     if segment.vectors is None or segment.stats is None:
         user, k, user_scale, exclude, allowed = query
-        return _native.packed_topk(
-            user, k, panels, count, user_scale, item_scale, exclude, allowed
-        )
+        return _native.packed_topk(user, k, panels, count, user_scale, item_scale, exclude, allowed)
     offsets, positions, overflowed = _native.packed_candidates(
         query.user,
         query.k,
@@ -123,10 +121,8 @@ def _merge(
     if keys is None:
         return scores, places
     best = np.lexsort((keys, -scores), axis=-1)[:, :k]
-    return (
-        np.take_along_axis(scores, best, -1),
-        Places(*(np.take_along_axis(field, best, -1) for field in places)),
-    )
+    rows = np.arange(users)[:, None]
+    return scores[rows, best], places.at((rows, best))
 
 
 def _exclusions(snapshot: Snapshot, exclude: Any, users: int) -> tuple[npt.NDArray[Any], Places]:

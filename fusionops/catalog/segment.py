@@ -140,7 +140,13 @@ class Packer:
             return
         scale = None if self._scale is None else self._scale.extend(len(block))
         panels = -(-len(block) // PANEL)
-        pack(self._dtype, self._norm, block, scale, *(p.extend(panels) for p in self._packed.values()))
+        pack(
+            self._dtype,
+            self._norm,
+            block,
+            scale,
+            *(p.extend(panels) for p in self._packed.values()),
+        )
         self.count += len(block)
 
     def segment(

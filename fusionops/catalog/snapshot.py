@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
     segment: Segment
     alive: npt.NDArray[np.bool_] | None
-    count: int
+    size: int
 
     @classmethod
     def of(cls, segment: Segment, alive: npt.NDArray[np.bool_] | None = None) -> Part:
@@ -51,8 +51,12 @@ class Part(NamedTuple):
 class Places(NamedTuple):
     """Items by part and position in the part's segment."""
 
-    part: npt.NDArray[np.int8 | np.int64]
+    part: npt.NDArray[Any]
     position: npt.NDArray[np.int64]
+
+    def at(self, index: Any) -> Places:
+        """Some of them."""
+        return Places(self.part[index], self.position[index])
 
     def within(self, part: int) -> npt.NDArray[np.int64]:
         """The positions in one part."""
@@ -92,7 +96,7 @@ class Snapshot:
     gram: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
-        return sum(part.count for part in self.parts)
+        return sum(part.size for part in self.parts)
 
     # --- ids ---------------------------------------------------------------------------------
 
@@ -154,11 +158,11 @@ class Snapshot:
             positions = self.parts[0].positions()
             return Places(np.broadcast_to(np.int8(0), positions.shape), positions)
         empty = np.empty(0, dtype=np.int64)
-        positions = [part.positions() for part in self.parts]
-        keys = [p.segment.keys_of(at) for p, at in zip(self.parts, positions, strict=True)]
-        owner = np.repeat(np.arange(len(self.parts)), [len(at) for at in positions])
+        living = [part.positions() for part in self.parts]
+        keys = [p.segment.keys_of(at) for p, at in zip(self.parts, living, strict=True)]
+        owner = np.repeat(np.arange(len(self.parts)), [len(at) for at in living])
         rank = np.argsort(np.concatenate([empty, *keys]), kind="stable")
-        return Places(owner[rank], np.concatenate([empty, *positions])[rank])
+        return Places(owner[rank], np.concatenate([empty, *living])[rank])
 
     def rows(self, places: Places) -> npt.NDArray[np.float32]:
         """Vectors of places, ``[n, D]``; perhaps a view."""
@@ -174,7 +178,7 @@ class Snapshot:
         """All vectors in order of insertion, in blocks of whole panels."""
         step, order = block_rows(self.width), self.order
         for start in range(0, len(order.position), step):
-            yield self.rows(Places(*(field[start : start + step] for field in order)))
+            yield self.rows(order.at(slice(start, start + step)))
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -199,7 +203,7 @@ class Snapshot:
     def restricted(self, masks: list[npt.NDArray[np.bool_] | None]) -> Snapshot:
         """Only items that a mask per part allows."""
         parts = [Part.of(p.segment, m) for p, m in zip(self.parts, masks, strict=True)]
-        return replace(self, parts=tuple(part for part in parts if part.count), gram=None)
+        return replace(self, parts=tuple(part for part in parts if part.size), gram=None)
 
     def masks(self, name: str, allowed: Any) -> list[npt.NDArray[np.bool_] | None]:
         """A mask per part of what is alive and `allowed`: ids, or a mask in insertion order."""
@@ -212,7 +216,7 @@ class Snapshot:
                 )
             if len(self.parts) == 1 and self.parts[0].alive is None:
                 return [mask]
-            chosen = Places(*(field[mask] for field in self.order))
+            chosen = self.order.at(mask)
         else:
             chosen = self.locate(name, allowed)
         masks: list[npt.NDArray[np.bool_] | None] = []
@@ -231,12 +235,12 @@ def _settled(parts: tuple[Part, ...], norm: Norm) -> tuple[Part, ...]:
     """
     kept: list[Part] = []
     for part in parts:
-        if not part.count:
+        if not part.size:
             continue
-        if not part.segment.pinned and part.count < len(part.segment) // 2:
+        if not part.segment.pinned and part.size < len(part.segment) // 2:
             part = _merged([part], norm)
         while kept and not kept[-1].segment.pinned and not part.segment.pinned:
-            if kept[-1].count > 2 * part.count:
+            if kept[-1].size > 2 * part.size:
                 break
             part = _merged([kept.pop(), part], norm)
         kept.append(part)

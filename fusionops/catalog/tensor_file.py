@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from fusionops.catalog.verified import BLOCK, CatalogFileError, Checksums, Verified
 
-_NAMES = {
+_NAMES: dict[np.dtype[Any], str] = {
     np.dtype(np.float64): "F64",
     np.dtype(np.float32): "F32",
     np.dtype(np.int64): "I64",
@@ -30,7 +30,7 @@ _NAMES = {
     np.dtype(np.uint16): "U16",
     np.dtype(np.uint8): "U8",
 }
-_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(dtype) for dtype, name in _NAMES.items()}
 _TABLE = "checksums"
 _ALIGNMENT = 4096  # of the first tensor; the others are aligned to their elements
 _LONGEST_HEADER = 100_000_000  # what the safetensors library accepts
@@ -98,7 +98,7 @@ class _Section:
 
     def append(self, piece: npt.NDArray[Any]) -> None:
         array = np.ascontiguousarray(piece, dtype=np.dtype(self._spec.dtype).newbyteorder("<"))
-        data = memoryview(array.reshape(-1).view(np.uint8))
+        data = memoryview(array.reshape(-1).view(np.uint8).data)
         if self._at + len(data) > self._end:
             raise ValueError(f"{self._name}: more data than its shape {self._spec.shape} holds")
         _write_at(self._handle, data, self._at)
@@ -221,11 +221,11 @@ def _check_size(path: Path, entries: _Entries, begin: int, size: int) -> None:
 
 
 def _read_all(path: Path, file: BinaryIO, size: int) -> memoryview:
-    content = np.empty(size, dtype=np.uint8)
+    content = np.empty(size, dtype=np.uint8).data
     file.seek(0)
-    if file.readinto(memoryview(content)) != size:  # type: ignore[attr-defined]
+    if file.readinto(content) != size:  # type: ignore[attr-defined]
         raise CatalogFileError(f"{path} is truncated: it became shorter while it was read")
-    return memoryview(content)
+    return content
 
 
 def _read_table(

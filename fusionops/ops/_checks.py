@@ -105,6 +105,4 @@ def number(name: str, value: Any, least: float | None = None) -> None:
 
 def norm(normalization: Any, power: Any, ridge: Any, eps: Any) -> None:
     """The keywords that every operator with a fusion matrix takes."""
-    checks.norm(
-        normalization, power, ridge, eps, (int, float, torch.SymInt, torch.SymFloat)
-    )
+    checks.norm(normalization, power, ridge, eps, (int, float, torch.SymInt, torch.SymFloat))
