@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -27,11 +28,9 @@ def atomic_file(target: Path, prefix: str | None = None) -> Iterator[BinaryIO]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}." if prefix is None else prefix
-    handle, temporary = tempfile.mkstemp(prefix=prefix, dir=target.parent)
+    handle, temporary = _locked_temporary(target.parent, prefix)
     try:
         with os.fdopen(handle, "w+b") as file:
-            # Held until the file is closed, so that remove_abandoned knows a living writer's file.
-            fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
             os.fchmod(file.fileno(), 0o644)
@@ -51,12 +50,20 @@ def write_atomically(target: Path, data: bytes, prefix: str | None = None) -> No
 
 def remove_abandoned(folder: Path, prefix: str) -> None:
     """Remove temporary files whose writers were killed; those of living writers are locked."""
-    for file in folder.glob(f"{prefix}*"):
+    for file in folder.glob(f"{glob.escape(prefix)}*"):
         with contextlib.suppress(OSError), file.open("rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Empty: perhaps made this moment and not locked yet.
-            if os.fstat(opened.fileno()).st_size:
-                file.unlink()
+            file.unlink()
+
+
+def _locked_temporary(folder: Path, prefix: str) -> tuple[int, str]:
+    """A new file, locked until it is closed so that :func:`remove_abandoned` leaves it alone."""
+    while True:
+        handle, temporary = tempfile.mkstemp(prefix=prefix, dir=folder)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, temporary
+        os.close(handle)  # removed in the moment before it was locked
 
 
 def _flush_folder(folder: Path) -> None:
