@@ -18,7 +18,7 @@ from fusionops.catalog.normalization import Norm, gram
 from fusionops.catalog.segment import Growing, Packer
 from fusionops.catalog.snapshot import Part, Snapshot
 from fusionops.catalog.tensor_file import TensorSpec
-from fusionops.files import atomic_file
+from fusionops.files import atomic_file, remove_abandoned
 
 
 def build(
@@ -145,7 +145,10 @@ def _sink(path: str | os.PathLike[str] | None) -> Iterator[_Sink]:
     if path is None:
         yield _Sink()
         return
-    with atomic_file(Path(path)) as file:
-        sink = _FileSink(Path(path), file)
+    target = Path(path)
+    prefix = f".{target.name}.saving-"
+    remove_abandoned(target.parent, prefix)
+    with atomic_file(target, prefix) as file:
+        sink = _FileSink(target, file)
         yield sink
         sink.close()
