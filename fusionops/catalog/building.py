@@ -63,7 +63,7 @@ def build(
         index = RangeIds(0, packer.count) if names is None else _index(names, packer.count)
     if sink is not None:
         kept = sink.vectors()
-    pinned = isinstance(kept, np.memmap) or (kept is not None and _is_mapped(kept))
+    pinned = kept is not None and _is_mapped(kept)
     segment = packer.segment(index, 0, kept, pinned)
     return Snapshot(
         norm,

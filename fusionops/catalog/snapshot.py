@@ -151,12 +151,16 @@ class Snapshot:
 
     # --- insertion order ---------------------------------------------------------------------
 
-    @cached_property
+    @property
     def order(self) -> Places:
         """All living items, in order of insertion."""
-        if len(self.parts) == 1:
+        if len(self.parts) == 1:  # told at once, and too large to be kept
             positions = self.parts[0].positions()
             return Places(np.broadcast_to(np.int8(0), positions.shape), positions)
+        return self._merged_order
+
+    @cached_property
+    def _merged_order(self) -> Places:
         empty = np.empty(0, dtype=np.int64)
         living = [part.positions() for part in self.parts]
         keys = [p.segment.keys_of(at) for p, at in zip(self.parts, living, strict=True)]

@@ -48,6 +48,8 @@ def test_float32_arrays_are_kept_and_not_copied(tmp_path):
         catalog = Catalog.build(vectors, dtype="int8")
         kept = catalog._snapshot.parts[0].segment.vectors.whole()
         assert np.shares_memory(kept, np.asarray(vectors))
+        # What lies in a file is not to be merged into memory.
+        assert catalog._snapshot.parts[0].segment.pinned == isinstance(vectors, np.memmap)
         assert_same(catalog, Catalog.build(BIG), BIG[:3])
 
 
