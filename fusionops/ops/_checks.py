@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusionops import checks
 from fusionops.ops._dtypes import FLOATING, accumulator, autocast
-
-NORMALIZATIONS = ("diagonal", "matrix", "cosine", "none")
 
 
 def describe(tensor: Tensor) -> str:
@@ -92,27 +91,16 @@ def fold(tensor: Tensor, batch: torch.Size) -> Tensor:
     return tensor.expand(*batch, *tensor.shape[-2:]).reshape(math.prod(batch), *tensor.shape[-2:])
 
 
-def number(name: str, value: Any, least: float | None = None) -> None:
-    """`value` must be a finite number, and not below `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, torch.SymInt, torch.SymFloat)):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    # Comparisons instead of math.isfinite, which torch.compile cannot trace; NaN fails them.
-    if not -math.inf < value < math.inf or (least is not None and value < least):
-        bound = "" if least is None else f" of at least {least:g}"
-        raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
-
-
 def count(name: str, value: Any, least: int = 1) -> int:
     """`value` must be an integer from `least` to what an int64 holds."""
     if isinstance(value, np.integer):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name}: expected at least {least}, got {value}")
-    if value >= 1 << 63:
-        raise ValueError(f"{name}: expected less than 2^63, got {value}")
-    return cast(int, value)
+    return checks.count(name, value, least, (int, torch.SymInt))
+
+
+def number(name: str, value: Any, least: float | None = None) -> None:
+    """`value` must be a finite number, and not below `least`."""
+    checks.number(name, value, least, (int, float, torch.SymInt, torch.SymFloat))
 
 
 def item_bias(value: Any, item: Tensor) -> Tensor:
@@ -129,6 +117,8 @@ def integers(name: str, value: Any, rows: int, other: Tensor) -> Tensor:
     """A 1-d integer tensor of `rows` entries on the device of `other`, as int64."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected an integer tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_nested:
+        raise TypeError(f"{name}: expected a dense (strided) integer tensor, got {value.layout}")
     if value.dtype.is_floating_point or value.dtype.is_complex or value.dtype == torch.bool:
         raise TypeError(f"{name}: expected an integer tensor, got {describe(value)}")
     same_device(name, value, "user", other)
@@ -151,10 +141,4 @@ def scale(value: Any, other: Tensor) -> float | Tensor:
 
 def norm(normalization: Any, power: Any, ridge: Any, eps: Any) -> None:
     """The keywords that every operator with a fusion matrix takes."""
-    if normalization not in NORMALIZATIONS:
-        raise ValueError(
-            f"normalization: expected one of {', '.join(NORMALIZATIONS)}, got {normalization!r}"
-        )
-    number("power", power)
-    number("ridge", ridge, least=0.0)
-    number("eps", eps, least=0.0)
+    checks.norm(normalization, power, ridge, eps, (int, float, torch.SymInt, torch.SymFloat))
