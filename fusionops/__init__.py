@@ -12,16 +12,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fusionops.backend import use_backend
     from fusionops.catalog import Catalog
+    from fusionops.ops.fusion_contrastive import fusion_contrastive
+    from fusionops.ops.fusion_cross_entropy import fusion_cross_entropy
     from fusionops.ops.fusion_matrix import fusion_matrix
     from fusionops.ops.fusion_recommend import fusion_recommend
     from fusionops.ops.fusion_topk import fusion_topk
 
 __version__ = "0.1.0"
 
-__all__ = ["Catalog", "fusion_matrix", "fusion_recommend", "fusion_topk", "use_backend"]
+__all__ = [
+    "Catalog",
+    "fusion_contrastive",
+    "fusion_cross_entropy",
+    "fusion_matrix",
+    "fusion_recommend",
+    "fusion_topk",
+    "use_backend",
+]
 
 _HOME = {
     "Catalog": "fusionops.catalog",
+    "fusion_contrastive": "fusionops.ops",
+    "fusion_cross_entropy": "fusionops.ops",
     "fusion_matrix": "fusionops.ops",
     "fusion_recommend": "fusionops.ops",
     "fusion_topk": "fusionops.ops",

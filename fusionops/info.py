@@ -15,7 +15,10 @@ _LIBRARIES = (
     "numpy", "triton", "pyarrow", "scikit-learn", "scipy", "typer", "rich", "matplotlib",
     "safetensors", "transformers",
 )  # fmt: skip
-_OPERATORS = ("fusion_matrix", "fusion_recommend", "fusion_topk")
+_OPERATORS = (
+    "fusion_matrix", "fusion_recommend", "fusion_topk", "fusion_cross_entropy",
+    "fusion_contrastive",
+)  # fmt: skip
 _VARIABLES = ("FUSIONOPS_ISA", "FUSIONOPS_NUM_THREADS", "OMP_NUM_THREADS")
 
 

@@ -101,3 +101,65 @@ def fusion_topk(
         scores = torch.nn.functional.pad(scores, (0, padding), value=-torch.inf)
         indices = torch.nn.functional.pad(indices, (0, padding), value=-1)
     return scores, indices
+
+
+def _logits(
+    user: Tensor, item: Tensor, scale: float | Tensor, item_bias: Tensor | None, **norm: object
+) -> Tensor:
+    """``scale * F + item_bias`` in the dtype of losses."""
+    scores = fusion_matrix(user, item, **norm)  # type: ignore[arg-type]
+    logits = scores.to(torch.float64 if scores.dtype == torch.float64 else torch.float32) * scale
+    return logits if item_bias is None else logits + item_bias.to(logits.dtype)
+
+
+def fusion_cross_entropy(
+    user: Tensor,
+    item: Tensor,
+    target: Tensor,
+    *,
+    scale: float | Tensor = 1.0,
+    item_bias: Tensor | None = None,
+    exclude: Ragged | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    **norm: object,
+) -> Tensor:
+    """Cross-entropy over the catalogue; see :func:`fusionops.fusion_cross_entropy`."""
+    logits = _logits(user, item, scale, item_bias, **norm)
+    ignored = target == ignore_index
+    own = target.masked_fill(ignored, 0).unsqueeze(1)
+    negatives = torch.ones_like(logits, dtype=torch.bool)
+    if exclude is not None:
+        negatives = ~ragged_mask(exclude, *logits.shape)
+    if len(item) == 0:  # then all are ignored
+        rows = logits.sum(1)
+    else:
+        kept = negatives.scatter(1, own, True)
+        log_p = logits.masked_fill(~kept, -torch.inf).log_softmax(1)
+        rows = -(1 - label_smoothing) * log_p.gather(1, own).squeeze(1)
+        if label_smoothing > 0:
+            spread = log_p.masked_fill(~kept, 0).sum(1) / kept.sum(1)
+            rows = rows - label_smoothing * spread
+    rows = rows.masked_fill(ignored, 0)
+    if reduction == "none":
+        return rows
+    return rows.sum() if reduction == "sum" else rows.sum() / (~ignored).sum()
+
+
+def fusion_contrastive(
+    user: Tensor,
+    item: Tensor,
+    *,
+    scale: float | Tensor = 1.0,
+    ids: Tensor | None = None,
+    **norm: object,
+) -> Tensor:
+    """Symmetric InfoNCE; see :func:`fusionops.fusion_contrastive`."""
+    logits = _logits(user, item, scale, None, **norm)
+    if ids is not None:
+        same = (ids.unsqueeze(1) == ids).fill_diagonal_(False)
+        logits = logits.masked_fill(same, -torch.inf)
+    diagonal = logits.diagonal()
+    both = logits.logsumexp(1) + logits.logsumexp(0) - 2 * diagonal
+    return both.sum() / (2 * len(user)) if len(user) else both.sum() / both.new_zeros(())

@@ -5,15 +5,27 @@
 #include "cpu/kernels.h"
 
 // One namespace a version; CMake defines which were built, worst first.
-#define FUSIONOPS_DECLARE(isa)                                                                     \
-  namespace fusionops::cpu::isa {                                                                  \
-  void inverse_norm(const InverseNormArgs&, const Executor&);                                      \
-  void fusion_matrix(const FusionMatrixArgs&, const Executor&);                                    \
-  void fusion_contract(const FusionContractArgs&, const Executor&);                                \
-  void fusion_topk(const FusionTopkArgs&, const Executor&);                                        \
-  void fusion_topk_backward(const FusionTopkBackwardArgs&, const Executor&);                       \
-  inline constexpr Kernels table{#isa,        inverse_norm,        fusion_matrix, fusion_contract, \
-                                 fusion_topk, fusion_topk_backward};                               \
+#define FUSIONOPS_DECLARE(isa)                                                                \
+  namespace fusionops::cpu::isa {                                                             \
+  void inverse_norm(const InverseNormArgs&, const Executor&);                                 \
+  void fusion_matrix(const FusionMatrixArgs&, const Executor&);                               \
+  void fusion_contract(const FusionContractArgs&, const Executor&);                           \
+  void fusion_topk(const FusionTopkArgs&, const Executor&);                                   \
+  void fusion_topk_backward(const FusionTopkBackwardArgs&, const Executor&);                  \
+  void fusion_cross_entropy(const FusionCrossEntropyArgs&, const Executor&);                  \
+  void fusion_cross_entropy_backward(const FusionCrossEntropyBackwardArgs&, const Executor&); \
+  void fusion_contrastive(const FusionContrastiveArgs&, const Executor&);                     \
+  void fusion_contrastive_backward(const FusionContrastiveBackwardArgs&, const Executor&);    \
+  inline constexpr Kernels table{#isa,                                                        \
+                                 inverse_norm,                                                \
+                                 fusion_matrix,                                               \
+                                 fusion_contract,                                             \
+                                 fusion_topk,                                                 \
+                                 fusion_topk_backward,                                        \
+                                 fusion_cross_entropy,                                        \
+                                 fusion_cross_entropy_backward,                               \
+                                 fusion_contrastive,                                          \
+                                 fusion_contrastive_backward};                                \
   }
 
 FUSIONOPS_DECLARE(baseline)

@@ -59,6 +59,53 @@ struct FusionTopkBackwardArgs {
   void *user_sum = nullptr, *item_sum = nullptr, *bias_sum = nullptr;
 };
 
+// The logits of both losses: (user[u] . item[p]) * user_scale[u] * item_scale[p] + item_bias[p].
+struct LogitArgs {
+  MatrixView user, item;
+  Scale user_scale = nullptr, item_scale = nullptr, item_bias = nullptr;
+};
+
+// Their gradients; a null pointer where one is not wanted. The sides' are contiguous, in the dtype
+// of the side, the others in the accumulation type.
+struct LogitGradients {
+  void *user = nullptr, *item = nullptr;
+  void *user_scale = nullptr, *item_scale = nullptr, *item_bias = nullptr;
+};
+
+// loss[u] = log(sum_p exp(x[u, p])) - (1 - smoothing) x[u, target[u]] - smoothing * mean_p x[u, p]
+// over the items p that are not excluded for u; its own target never is. 0 where the target is
+// ignore_index.
+struct FusionCrossEntropyArgs {
+  LogitArgs logits;
+  const std::int64_t* target = nullptr;  // [rows]
+  RaggedView exclude;
+  double label_smoothing = 0;
+  std::int64_t ignore_index = -100;
+  void* loss = nullptr;        // [rows] in the accumulation type
+  void* statistics = nullptr;  // [2, rows]: peak and total, log-sum-exp = peak + log(total)
+};
+
+struct FusionCrossEntropyBackwardArgs {
+  FusionCrossEntropyArgs forward;  // without loss; statistics are read
+  const void* grad = nullptr;      // [rows] in the accumulation type
+  LogitGradients out;
+};
+
+// loss[i] = (log(sum_j exp(x[i, j])) + log(sum_j exp(x[j, i]))) / 2 - x[i, i], over the j that do
+// not have the id of i, and i itself.
+struct FusionContrastiveArgs {
+  LogitArgs logits;
+  const std::int64_t* ids = nullptr;  // [rows]; null: all different
+  void* loss = nullptr;               // [rows] in the accumulation type
+  void* statistics = nullptr;         // [4, rows]: peak and total of the rows, then of the columns
+};
+
+struct FusionContrastiveBackwardArgs {
+  FusionContrastiveArgs forward;  // without loss; statistics are read
+  const void* grad = nullptr;     // [rows] in the accumulation type
+  LogitGradients out;
+};
+
 struct Kernels {
   const char* isa;
   void (*inverse_norm)(const InverseNormArgs&, const Executor&);
@@ -66,6 +113,10 @@ struct Kernels {
   void (*fusion_contract)(const FusionContractArgs&, const Executor&);
   void (*fusion_topk)(const FusionTopkArgs&, const Executor&);
   void (*fusion_topk_backward)(const FusionTopkBackwardArgs&, const Executor&);
+  void (*fusion_cross_entropy)(const FusionCrossEntropyArgs&, const Executor&);
+  void (*fusion_cross_entropy_backward)(const FusionCrossEntropyBackwardArgs&, const Executor&);
+  void (*fusion_contrastive)(const FusionContrastiveArgs&, const Executor&);
+  void (*fusion_contrastive_backward)(const FusionContrastiveBackwardArgs&, const Executor&);
 };
 
 // The best version that this processor runs, or the one that FUSIONOPS_ISA names. Throws

@@ -18,6 +18,7 @@ class Scratch {
             sizeof(T) * static_cast<std::size_t>(stride_ * workers), std::align_val_t{64}))) {}
 
   T* of(int worker) { return data_.get() + stride_ * worker; }
+  const T* of(int worker) const { return data_.get() + stride_ * worker; }
 
  private:
   static constexpr std::int64_t kLine = 64;  // elements; keeps neighbours off each other's lines

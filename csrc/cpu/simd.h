@@ -7,6 +7,9 @@
 // fused_multiply_add is one instruction where the processor has it. Whichever it is, it is the
 // same for every tile shape, which is what keeps a score's bits the same in all of them.
 //
+// maximum is b where either is NaN. shift_to_exponent moves the lowest bits of the mantissa to the
+// exponent's place: half of a multiplication by a power of two (exp.h).
+//
 // Dot<E> is one step of a score over packed elements of kind E: a lane adds kGroup products.
 //   float, double   one product, fused
 //   bfloat16        two: vdpbf16ps where it exists, else two fused products
@@ -16,6 +19,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "core/half.h"
 
@@ -45,6 +49,12 @@ struct Vec<float> {
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void stream(float* p) const { _mm512_stream_ps(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+  // Masked, with all lanes: GCC 12 warns of the undefined source that the plain one passes.
+  friend Vec maximum(Vec a, Vec b) { return {_mm512_maskz_max_ps(0xffff, a.v, b.v)}; }
+  friend Vec shift_to_exponent(Vec a) {
+    return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, _mm512_castps_si512(a.v), 23))};
+  }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   friend std::uint32_t greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
@@ -59,6 +69,11 @@ struct Vec<double> {
   void store(double* p) const { _mm512_storeu_pd(p, v); }
   void stream(double* p) const { _mm512_stream_pd(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_pd(a.v, b.v)}; }
+  friend Vec maximum(Vec a, Vec b) { return {_mm512_maskz_max_pd(0xff, a.v, b.v)}; }
+  friend Vec shift_to_exponent(Vec a) {
+    return {_mm512_castsi512_pd(_mm512_maskz_slli_epi64(0xff, _mm512_castpd_si512(a.v), 52))};
+  }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_pd(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
   friend std::uint32_t greater(Vec a, Vec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_GT_OQ); }
@@ -141,6 +156,11 @@ struct Vec<float> {
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void stream(float* p) const { _mm256_stream_ps(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+  friend Vec maximum(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+  friend Vec shift_to_exponent(Vec a) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23))};
+  }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   friend std::uint32_t greater(Vec a, Vec b) {
@@ -157,6 +177,11 @@ struct Vec<double> {
   void store(double* p) const { _mm256_storeu_pd(p, v); }
   void stream(double* p) const { _mm256_stream_pd(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_pd(a.v, b.v)}; }
+  friend Vec maximum(Vec a, Vec b) { return {_mm256_max_pd(a.v, b.v)}; }
+  friend Vec shift_to_exponent(Vec a) {
+    return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52))};
+  }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_pd(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
   friend std::uint32_t greater(Vec a, Vec b) {
@@ -229,6 +254,13 @@ struct Vec {
   friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+  friend Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+  friend Vec maximum(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
+  friend Vec shift_to_exponent(Vec a) {
+    using Word = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    typedef Word Words __attribute__((vector_size(16)));
+    return {(Native)((Words)a.v << (sizeof(T) == 4 ? 23 : 52))};
+  }
   friend std::uint32_t greater(Vec a, Vec b) {
     const auto mask = a.v > b.v;
     std::uint32_t bits = 0;

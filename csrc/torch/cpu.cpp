@@ -129,6 +129,146 @@ std::tuple<Tensor, Tensor, Tensor> fusion_topk_backward(const Tensor& grad, cons
   return {user_sum, item_sum, bias_sum};
 }
 
+// What both losses take; the tensors keep what the views point at alive.
+struct Logits {
+  Logits(const Tensor& user, const Tensor& item, const OptionalTensor& user_scale,
+         const OptionalTensor& item_scale, const OptionalTensor& item_bias) {
+    args.user = matrix(user, 2, "user");
+    args.item = matrix(item, 2, "item");
+    check_pair(args.user, args.item, "user and item");
+    STD_TORCH_CHECK(args.user.columns == args.item.columns,
+                    "user and item must have the same width");
+    us = scale(user_scale, args.user.rows, args.user.dtype, "user_scale");
+    is = scale(item_scale, args.item.rows, args.user.dtype, "item_scale");
+    bias = scale(item_bias, args.item.rows, args.user.dtype, "item_bias");
+    args.user_scale = data(us);
+    args.item_scale = data(is);
+    args.item_bias = data(bias);
+  }
+
+  ScalarType accumulator() const { return accumulator_of(args.user.dtype); }
+
+  cpu::LogitArgs args;
+  OptionalTensor us, is, bias;
+};
+
+// Fresh gradients of the logits' inputs; empty where they are not wanted.
+struct Gradients {
+  Gradients(const Logits& logits, const Tensor& user_like, const Tensor& item_like,
+            bool user_wanted, bool item_wanted, bool bias_wanted)
+      : user(empty<2>({user_wanted ? logits.args.user.rows : 0, logits.args.user.columns},
+                      user_like.scalar_type())),
+        item(empty<2>({item_wanted ? logits.args.item.rows : 0, logits.args.item.columns},
+                      item_like.scalar_type())),
+        user_scale(empty<1>({user_wanted ? logits.args.user.rows : 0}, logits.accumulator())),
+        item_scale(empty<1>({item_wanted ? logits.args.item.rows : 0}, logits.accumulator())),
+        bias(empty<1>({bias_wanted ? logits.args.item.rows : 0}, logits.accumulator())) {
+    if (user_wanted) out.user = user.mutable_data_ptr();
+    if (user_wanted) out.user_scale = user_scale.mutable_data_ptr();
+    if (item_wanted) out.item = item.mutable_data_ptr();
+    if (item_wanted) out.item_scale = item_scale.mutable_data_ptr();
+    if (bias_wanted) out.item_bias = bias.mutable_data_ptr();
+  }
+
+  Tensor user, item, user_scale, item_scale, bias;
+  cpu::LogitGradients out;
+};
+
+const int64_t* integers_of(const OptionalTensor& t, int64_t size, const char* name) {
+  if (!t.has_value()) return nullptr;
+  STD_TORCH_CHECK(t->numel() == size, name, " must have ", size, " elements, got ", t->numel());
+  return static_cast<const int64_t*>(t->const_data_ptr());
+}
+
+std::tuple<Tensor, Tensor> fusion_cross_entropy(
+    const Tensor& user, const Tensor& item, const Tensor& target, const OptionalTensor& user_scale,
+    const OptionalTensor& item_scale, const OptionalTensor& item_bias,
+    const OptionalTensor& exclude_offsets, const OptionalTensor& exclude_indices,
+    double label_smoothing, int64_t ignore_index) {
+  const Logits logits(user, item, user_scale, item_scale, item_bias);
+  const int64_t users = logits.args.user.rows;
+  const auto t = integers(target, "target");
+  const auto eo = integers(exclude_offsets, "exclude"), ei = integers(exclude_indices, "exclude");
+  cpu::FusionCrossEntropyArgs args;
+  args.logits = logits.args;
+  args.target = integers_of(t, users, "target");
+  args.exclude = ragged(eo, ei, users, "exclude");
+  args.label_smoothing = label_smoothing;
+  args.ignore_index = ignore_index;
+  Tensor loss = empty<1>({users}, logits.accumulator());
+  Tensor statistics = empty<2>({2, users}, logits.accumulator());
+  args.loss = loss.mutable_data_ptr();
+  args.statistics = statistics.mutable_data_ptr();
+  cpu::kernels().fusion_cross_entropy(args, TorchExecutor());
+  return {loss, statistics};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> fusion_cross_entropy_backward(
+    const Tensor& grad, const Tensor& statistics, const Tensor& user, const Tensor& item,
+    const Tensor& target, const OptionalTensor& user_scale, const OptionalTensor& item_scale,
+    const OptionalTensor& item_bias, const OptionalTensor& exclude_offsets,
+    const OptionalTensor& exclude_indices, double label_smoothing, int64_t ignore_index,
+    bool user_wanted, bool item_wanted, bool bias_wanted) {
+  const Logits logits(user, item, user_scale, item_scale, item_bias);
+  const int64_t users = logits.args.user.rows;
+  const auto t = integers(target, "target");
+  const auto eo = integers(exclude_offsets, "exclude"), ei = integers(exclude_indices, "exclude");
+  const auto g = scale(grad, users, logits.args.user.dtype, "grad");
+  const auto s = scale(statistics, 2 * users, logits.args.user.dtype, "statistics");
+  cpu::FusionCrossEntropyBackwardArgs args;
+  args.forward.logits = logits.args;
+  args.forward.target = integers_of(t, users, "target");
+  args.forward.exclude = ragged(eo, ei, users, "exclude");
+  args.forward.label_smoothing = label_smoothing;
+  args.forward.ignore_index = ignore_index;
+  args.forward.statistics = const_cast<void*>(data(s));
+  args.grad = data(g);
+  Gradients out(logits, user, item, user_wanted, item_wanted, bias_wanted);
+  args.out = out.out;
+  cpu::kernels().fusion_cross_entropy_backward(args, TorchExecutor());
+  return {out.user, out.item, out.user_scale, out.item_scale, out.bias};
+}
+
+std::tuple<Tensor, Tensor> fusion_contrastive(const Tensor& user, const Tensor& item,
+                                              const OptionalTensor& user_scale,
+                                              const OptionalTensor& item_scale,
+                                              const OptionalTensor& ids) {
+  const Logits logits(user, item, user_scale, item_scale, std::nullopt);
+  const int64_t rows = logits.args.user.rows;
+  STD_TORCH_CHECK(rows == logits.args.item.rows, "user and item must have the same rows");
+  const auto i = integers(ids, "ids");
+  cpu::FusionContrastiveArgs args;
+  args.logits = logits.args;
+  args.ids = integers_of(i, rows, "ids");
+  Tensor loss = empty<1>({rows}, logits.accumulator());
+  Tensor statistics = empty<2>({4, rows}, logits.accumulator());
+  args.loss = loss.mutable_data_ptr();
+  args.statistics = statistics.mutable_data_ptr();
+  cpu::kernels().fusion_contrastive(args, TorchExecutor());
+  return {loss, statistics};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> fusion_contrastive_backward(
+    const Tensor& grad, const Tensor& statistics, const Tensor& user, const Tensor& item,
+    const OptionalTensor& user_scale, const OptionalTensor& item_scale, const OptionalTensor& ids,
+    bool user_wanted, bool item_wanted) {
+  const Logits logits(user, item, user_scale, item_scale, std::nullopt);
+  const int64_t rows = logits.args.user.rows;
+  STD_TORCH_CHECK(rows == logits.args.item.rows, "user and item must have the same rows");
+  const auto i = integers(ids, "ids");
+  const auto g = scale(grad, rows, logits.args.user.dtype, "grad");
+  const auto s = scale(statistics, 4 * rows, logits.args.user.dtype, "statistics");
+  cpu::FusionContrastiveBackwardArgs args;
+  args.forward.logits = logits.args;
+  args.forward.ids = integers_of(i, rows, "ids");
+  args.forward.statistics = const_cast<void*>(data(s));
+  args.grad = data(g);
+  Gradients out(logits, user, item, user_wanted, item_wanted, false);
+  args.out = out.out;
+  cpu::kernels().fusion_contrastive_backward(args, TorchExecutor());
+  return {out.user, out.item, out.user_scale, out.item_scale};
+}
+
 // The stack carries schema `float` as double and `int` as int64_t; a kernel that takes float or
 // int32_t would compile and read garbage, so such a signature is refused here.
 template <class T>
@@ -154,6 +294,10 @@ STABLE_TORCH_LIBRARY_IMPL(fusionops, CPU, m) {
   FUSIONOPS_IMPL(m, fusion_contract);
   FUSIONOPS_IMPL(m, fusion_topk);
   FUSIONOPS_IMPL(m, fusion_topk_backward);
+  FUSIONOPS_IMPL(m, fusion_cross_entropy);
+  FUSIONOPS_IMPL(m, fusion_cross_entropy_backward);
+  FUSIONOPS_IMPL(m, fusion_contrastive);
+  FUSIONOPS_IMPL(m, fusion_contrastive_backward);
 }
 
 }  // namespace fusionops::torch_face

@@ -22,6 +22,29 @@ STABLE_TORCH_LIBRARY(fusionops, m) {
   m.def(
       "fusion_topk_backward(Tensor grad, Tensor indices, Tensor user, Tensor item, "
       "Tensor? user_scale, Tensor? item_scale) -> (Tensor, Tensor, Tensor)");
+  // user [U, D], item [P, D], target [U], scales and bias [U], [P], [P], ragged lists -> loss [U]
+  // and statistics [2, U], peak and total: log-sum-exp = peak + log(total)
+  m.def(
+      "fusion_cross_entropy(Tensor user, Tensor item, Tensor target, Tensor? user_scale, "
+      "Tensor? item_scale, Tensor? item_bias, Tensor? exclude_offsets, Tensor? exclude_indices, "
+      "float label_smoothing, int ignore_index) -> (Tensor, Tensor)");
+  // -> the gradients of user, item, user_scale [U], item_scale [P] and item_bias [P]; those that
+  // `wanted` (users and their scale, items and theirs, biases) does not ask for are empty
+  m.def(
+      "fusion_cross_entropy_backward(Tensor grad, Tensor statistics, Tensor user, Tensor item, "
+      "Tensor target, Tensor? user_scale, Tensor? item_scale, Tensor? item_bias, "
+      "Tensor? exclude_offsets, Tensor? exclude_indices, float label_smoothing, int ignore_index, "
+      "bool user_wanted, bool item_wanted, bool bias_wanted) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  // user and item [B, D], scales [B], ids [B] -> loss [B] and statistics [4, B], those of the rows
+  // and those of the columns
+  m.def(
+      "fusion_contrastive(Tensor user, Tensor item, Tensor? user_scale, Tensor? item_scale, "
+      "Tensor? ids) -> (Tensor, Tensor)");
+  m.def(
+      "fusion_contrastive_backward(Tensor grad, Tensor statistics, Tensor user, Tensor item, "
+      "Tensor? user_scale, Tensor? item_scale, Tensor? ids, bool user_wanted, bool item_wanted) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
   // matrix [B, D, D] -> eigenvalues [B, D] ascending, eigenvectors [B, D, D]; implemented over
   // torch.linalg in fusionops/ops/gram_power.py
   m.def("symmetric_eigen(Tensor matrix) -> (Tensor, Tensor)");

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionops.ops._dtypes import FLOATING, autocast
+from fusionops.ops._dtypes import FLOATING, accumulator, autocast
 
 NORMALIZATIONS = ("diagonal", "matrix", "cosine", "none")
 
@@ -113,6 +113,40 @@ def count(name: str, value: Any, least: int = 1) -> int:
     if value >= 1 << 63:
         raise ValueError(f"{name}: expected less than 2^63, got {value}")
     return cast(int, value)
+
+
+def item_bias(value: Any, item: Tensor) -> Tensor:
+    """A bias ``[P]`` of any floating dtype, in the accumulation dtype of `item`."""
+    floating("item_bias", value)
+    same_device("item_bias", value, "item", item)
+    if value.shape != item.shape[:1]:
+        raise ValueError(f"item_bias: expected shape [{item.shape[0]}], got {describe(value)}")
+    bias: Tensor = value.to(accumulator(item.dtype))
+    return bias
+
+
+def integers(name: str, value: Any, rows: int, other: Tensor) -> Tensor:
+    """A 1-d integer tensor of `rows` entries on the device of `other`, as int64."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected an integer tensor, got {type(value).__name__}")
+    if value.dtype.is_floating_point or value.dtype.is_complex or value.dtype == torch.bool:
+        raise TypeError(f"{name}: expected an integer tensor, got {describe(value)}")
+    same_device(name, value, "user", other)
+    if value.dim() != 1 or value.shape[0] != rows:
+        raise ValueError(f"{name}: expected shape [{rows}], got {describe(value)}")
+    return value.to(torch.int64)
+
+
+def scale(value: Any, other: Tensor) -> float | Tensor:
+    """A finite number, or a 0-d floating tensor in the accumulation dtype of `other`."""
+    if not isinstance(value, Tensor):
+        number("scale", value)
+        return cast(float, value)
+    floating("scale", value)
+    same_device("scale", value, "user", other)
+    if value.dim() != 0:
+        raise ValueError(f"scale: expected a number or a 0-d tensor, got {describe(value)}")
+    return value.to(accumulator(other.dtype))
 
 
 def norm(normalization: Any, power: Any, ridge: Any, eps: Any) -> None:

@@ -66,6 +66,17 @@ def check_values(name: str, ragged: Ragged, columns: int) -> None:
         )
 
 
+def check_targets(target: Tensor, ignore_index: int, columns: int) -> None:
+    """IndexError unless every target is in ``[0, columns)`` or ignored; as the kernels check."""
+    wrong = (target != ignore_index) & ((target < 0) | (target >= columns))
+    if bool(wrong.any()):
+        position = int(wrong.nonzero()[0])
+        raise IndexError(
+            f"target: index {int(target[position])} at position {position} is out of range for "
+            f"{columns} items"
+        )
+
+
 def _integers(name: str, part: str, value: Any) -> Tensor:
     try:
         tensor = torch.as_tensor(value)

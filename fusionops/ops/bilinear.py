@@ -47,6 +47,26 @@ def contract(
     return result
 
 
+def total(rows: Tensor) -> Tensor:
+    """The sum of ``[N]`` in the kernels' fixed order; ``torch.sum`` splits by threads."""
+    ones = rows.new_ones(()).expand(1, rows.shape[0], 1)
+    return contract(rows.reshape(1, -1, 1), ones).reshape(())
+
+
+def spread(factor: float | Tensor, scale: Tensor | None, like: Tensor) -> Tensor | None:
+    """A scale per row of `like`, ``[N]``, times one factor for all; None where that is all ones.
+
+    The gradient toward the factor is a sum in the kernels' fixed order.
+    """
+    sums, rows = accumulator(like.dtype), like.shape[0]
+    if isinstance(factor, Tensor):
+        each = like.new_ones((), dtype=sums).expand(rows) if scale is None else scale
+        return scores(each.reshape(1, -1, 1), factor.reshape(1, 1, 1)).reshape(-1)
+    if factor == 1.0:
+        return scale
+    return like.new_full((rows,), factor, dtype=sums) if scale is None else scale * factor
+
+
 def scaled(sums: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Rows of sums times the scale of each row, if there is one, in `dtype`."""
     return (sums if scale is None else sums * scale.unsqueeze(-1)).to(dtype)

@@ -18,7 +18,7 @@ from fusionops.ops.normalization import Norm
 CHUNK_ELEMENTS = 1 << 22
 
 
-def _normalized(user: Tensor, item: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+def normalized(user: Tensor, item: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """Both sides with the normalisation applied, in the accumulation dtype."""
     sums = accumulator(user.dtype)
     user, item = user.to(sums), item.to(sums)
@@ -35,13 +35,13 @@ def _normalized(user: Tensor, item: Tensor, norm: Norm) -> tuple[Tensor, Tensor]
 
 def fusion_matrix(user: Tensor, item: Tensor, norm: Norm) -> Tensor:
     """See :func:`fusionops.fusion_matrix`."""
-    left, right = _normalized(user, item, norm)
+    left, right = normalized(user, item, norm)
     return (left @ right.mT).to(user.dtype)
 
 
 def fusion_recommend(user: Tensor, item: Tensor, values: Tensor, norm: Norm) -> Tensor:
     """See :func:`fusionops.fusion_recommend`."""
-    left, right = _normalized(user, item, norm)
+    left, right = normalized(user, item, norm)
     return (left @ (right.mT @ values.to(right.dtype))).to(user.dtype)
 
 
@@ -57,7 +57,7 @@ def fusion_topk(
     candidates: Ragged | None,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`fusionops.fusion_topk`: the best of each chunk are merged with those so far."""
-    left, right = _normalized(user, item, norm)
+    left, right = normalized(user, item, norm)
     with torch.no_grad():
         best = left.new_full((len(user), k), -torch.inf)
         indices = torch.full_like(best, -1, dtype=torch.int64)

@@ -91,7 +91,7 @@ def fusion_topk(
     _checks.same_width(user, item)
     users, items = user.shape[0], item.shape[0]
     if item_bias is not None:
-        item_bias = _checked_bias(item_bias, item).to(accumulator(item.dtype))
+        item_bias = _checks.item_bias(item_bias, item)
     if allowed is not None:
         _check_allowed(allowed, users, item)
     if exclude is not None:
@@ -118,17 +118,6 @@ def fusion_topk(
     lists = (*(exclude or (None, None)), allowed, *(candidates or (None, None)))
     scores, indices = apply(_TopK, _op, user, item, k, user_scale, item_scale, item_bias, *lists)
     return scores, indices
-
-
-def _checked_bias(item_bias: Any, item: Tensor) -> Tensor:
-    _checks.floating("item_bias", item_bias)
-    _checks.same_device("item_bias", item_bias, "item", item)
-    if item_bias.shape != item.shape[:1]:
-        raise ValueError(
-            f"item_bias: expected shape [{item.shape[0]}], got {_checks.describe(item_bias)}"
-        )
-    bias: Tensor = item_bias
-    return bias
 
 
 def _check_allowed(allowed: Any, users: int, item: Tensor) -> None:
