@@ -254,13 +254,15 @@ class Case:
         return self.truth(**leaves, **self.fixed)
 
 
-def cross_entropy_case(name: str, users: int, items: int, everything: bool, **fixed: Any) -> Case:
+def cross_entropy_case(
+    name: str, users: int, items: int, everything: bool, most: int = 0, **fixed: Any
+) -> Case:
     names = ("user", "item", "scale", "item_bias") if everything else ("user", "item")
     target = targets(users, items, seed=4)
     if everything:
         target[::4] = 2
         fixed |= {
-            "exclude": random_lists(users, items, items - 2, seed=5),
+            "exclude": random_lists(users, items, most or items - 2, seed=5),
             "label_smoothing": 0.2,
             "ignore_index": 2,
         }
@@ -273,14 +275,17 @@ def contrastive_case(name: str, batch: int, **fixed: Any) -> Case:
     return Case(name, batch, batch, fusionops.fusion_contrastive, contrastive, names, fixed)
 
 
-def cases(users: int, items: int, batch: int) -> list[Case]:
-    """Both losses, plain and with all that they take, in every reduction."""
+def cases(users: int, items: int, batch: int, most: int = 0) -> list[Case]:
+    """Both losses, plain and with all that they take, in every reduction.
+
+    Up to `most` items are excluded, or up to nearly all of them.
+    """
     ids = torch.arange(batch) // 3
     return [
         cross_entropy_case("plain", users, items, False),
-        cross_entropy_case("all-none", users, items, True, reduction="none"),
-        cross_entropy_case("all-mean", users, items, True, reduction="mean"),
-        cross_entropy_case("all-sum", users, items, True, reduction="sum"),
+        cross_entropy_case("all-none", users, items, True, most, reduction="none"),
+        cross_entropy_case("all-mean", users, items, True, most, reduction="mean"),
+        cross_entropy_case("all-sum", users, items, True, most, reduction="sum"),
         contrastive_case("contrastive", batch),
         contrastive_case("contrastive-ids", batch, ids=ids),
     ]

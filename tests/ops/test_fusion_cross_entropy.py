@@ -150,6 +150,15 @@ def test_the_reference_is_the_definition(reduction, normalization):
     )
 
 
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8])
+def test_targets_of_other_integers(kind):
+    user, item = inputs((9, 31, 5), torch.float32)
+    target = targets(9, 31)
+    assert_bits(
+        fusion_cross_entropy(user, item, target.to(kind)), fusion_cross_entropy(user, item, target)
+    )
+
+
 @pytest.mark.parametrize("scale", [0.0, 0.05, 20, -3.0])
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_scale(dtype, scale):

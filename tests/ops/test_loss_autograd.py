@@ -151,9 +151,7 @@ def test_func_grad_equals_autograd(case, normalization):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "mapped", [("user",), ("item",), ("user", "item"), ("user", "item", "scale", "item_bias")]
-)
+@pytest.mark.parametrize("mapped", [("user",), ("item",), ("user", "item", "scale", "item_bias")])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_vmap_equals_a_loop(case, normalization, mapped):

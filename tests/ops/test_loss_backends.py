@@ -152,7 +152,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.usefixtures("composed")
-@pytest.mark.parametrize("case", cases(users=60, items=900, batch=300), ids=str)
+@pytest.mark.parametrize("case", cases(users=60, items=900, batch=300, most=20), ids=str)
 def test_composition_never_holds_all_logits(case, monkeypatch):
     """Neither in one tensor, forward or backward, nor in pieces kept for the backward."""
     monkeypatch.setattr(composition, "CHUNK_ELEMENTS", 1000)
@@ -213,7 +213,7 @@ from fusionops import _native
 assert _native.build_info()["isa"] == {isa!r}, _native.build_info()
 for dtype in DTYPES:
     for shape in ((1, 1, 1), (31, 127, 37), (5, 4500, 19)):
-        for normalization in ("diagonal", "cosine", "matrix"):
+        for normalization in ("diagonal", "cosine"):
             norm = dict(normalization=normalization)
             user, item = inputs(shape, dtype)
             bias = normal(shape[1], dtype=accumulation(dtype), seed=2)

@@ -46,9 +46,12 @@ class Recorder(TorchDispatchMode):
         return func(*args, **kwargs or {})
 
 
-@pytest.mark.parametrize("normalization", ["cosine", "none"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=name_of)
-@pytest.mark.parametrize("case", [CASES[0], CASES[1], CASES[2], CASES[5]], ids=str)
+@pytest.mark.parametrize(
+    ("normalization", "dtype"),
+    [("cosine", torch.float32), ("none", torch.float64), ("diagonal", torch.bfloat16)],
+    ids=name_of,
+)
+@pytest.mark.parametrize("case", [CASES[0], CASES[1], CASES[4], CASES[5]], ids=str)
 def test_opcheck(case, dtype, normalization):
     """The operators under the public function, forward and backward, as it calls them."""
     leaves = {name: leaf.requires_grad_() for name, leaf in case.leaves(dtype).items()}
@@ -81,8 +84,9 @@ def assert_same(found, expected):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(
+    ("reduction", "normalization"), [("mean", "matrix"), ("none", "cosine"), ("sum", "diagonal")]
+)
 def test_compile_cross_entropy_with_dynamic_shapes(reduction, normalization):
     """One graph, forward and backward, serves every shape."""
 
@@ -121,8 +125,9 @@ def test_compile_cross_entropy_with_dynamic_shapes(reduction, normalization):
     assert counts[1:] == counts[:1] * 2
 
 
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@pytest.mark.parametrize("with_ids", [False, True])
+@pytest.mark.parametrize(
+    ("with_ids", "normalization"), [(True, "matrix"), (True, "cosine"), (False, "none")]
+)
 def test_compile_contrastive_with_dynamic_shapes(with_ids, normalization):
     def function(ids, user, item, scale):
         return fusion_contrastive(
@@ -145,10 +150,13 @@ def test_compile_contrastive_with_dynamic_shapes(with_ids, normalization):
     assert counts[1:] == counts[:1] * 2
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=name_of)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_compile_every_option(case, dtype):
-    """With and without gradients, float scales and tensors."""
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(CASES[1], torch.float64), (CASES[4], torch.bfloat16)],
+    ids=str,
+)
+def test_compile_other_dtypes(case, dtype):
+    """With and without gradients."""
 
     def function(*leaves):
         return case(normalization="cosine", eps=0.1, **dict(zip(case.names, leaves, strict=True)))
@@ -168,7 +176,7 @@ def test_compile_of_a_float_scale():
 
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
     user, item = inputs((5, 30, 4), torch.float32)
-    for scale in (1.0, 0.25, 20.0, 7):
+    for scale in (1.0, 0.25, 20.0):
         torch.testing.assert_close(
             compiled(user, item, targets(5, 30), scale), function(user, item, targets(5, 30), scale)
         )
@@ -186,9 +194,11 @@ def test_compile_keeps_the_error_of_a_bad_target():
 
 
 def test_compile_with_inductor():
+    target = targets(12, 12)
+
     def function(user, item, bias):
         losses = fusion_cross_entropy(
-            user.sin(), item, targets(12, 12), item_bias=bias.exp(), reduction="none"
+            user.sin(), item, target, item_bias=bias.exp(), reduction="none"
         )
         return losses.square().sum() + 2 * fusion_contrastive(user, item * 2, scale=3.0)
 
@@ -309,7 +319,7 @@ def test_autocast_in_a_compiled_function():
 
 
 @pytest.mark.parametrize("name", ["cpu", "reference"])
-@pytest.mark.parametrize("case", [CASES[2], CASES[5]], ids=str)
+@pytest.mark.parametrize("case", [CASES[5]], ids=str)
 def test_use_backend_inside_a_compiled_function(case, name):
     def function(*leaves):
         with fusionops.use_backend(name):
