@@ -10,15 +10,24 @@ import scipy.sparse
 import torch
 
 import fusionops
-from fusionops import fusion_matrix, fusion_recommend, fusion_topk
+from fusionops import (
+    fusion_contrastive,
+    fusion_cross_entropy,
+    fusion_matrix,
+    fusion_recommend,
+    fusion_topk,
+)
 
 U, P, D, R = 4, 6, 3, 2
 USER, ITEM, VALUES = torch.ones(U, D), torch.ones(P, D), torch.ones(P, R)
+PAIRED, TARGET, IDS = torch.ones(P, D), torch.tensor([0, 5, 2, 2]), torch.arange(P)
 OFFSETS, INDICES = torch.tensor([0, 1, 1, 1, 2]), torch.tensor([0, 1])
 GOOD = {
     fusion_matrix: {"user": USER, "item": ITEM},
     fusion_recommend: {"user": USER, "item": ITEM, "values": VALUES},
     fusion_topk: {"user": USER, "item": ITEM, "k": 2},
+    fusion_cross_entropy: {"user": USER, "item": ITEM, "target": TARGET},
+    fusion_contrastive: {"user": PAIRED, "item": ITEM},
 }
 FLOATING = "float64, float32, bfloat16 or float16"
 
@@ -85,9 +94,11 @@ OF_RECOMMEND = [
     ("values", lambda: torch.ones(P + 1, R), ValueError, "[7, 2]", "6"),
     ("values", lambda: torch.ones(1, R), ValueError, "[1, 2]", "6"),
 ]
-OF_TOPK = [
+UNBATCHED = [
     ("user", lambda: torch.ones(2, U, D), ValueError, "[2, 4, 3]", "2 dimensions"),
     ("item", lambda: torch.ones(2, P, D), ValueError, "[2, 6, 3]", "2 dimensions"),
+]
+OF_TOPK = [
     ("k", lambda: 0, ValueError, "0", "at least 1"),
     ("k", lambda: -3, ValueError, "-3", "at least 1"),
     ("k", lambda: 2**63, ValueError, str(2**63), ""),
@@ -95,13 +106,6 @@ OF_TOPK = [
     ("k", lambda: "3", TypeError, "str", "int"),
     ("k", lambda: None, TypeError, "None", "int"),
     ("k", lambda: True, TypeError, "bool", "int"),
-    ("item_bias", lambda: 1.0, TypeError, "float", "Tensor"),
-    ("item_bias", lambda: np.zeros(P), TypeError, "ndarray", "Tensor"),
-    ("item_bias", lambda: torch.ones(P).long(), TypeError, "int64", FLOATING),
-    ("item_bias", lambda: torch.ones(P + 1), ValueError, "[7]", "[6]"),
-    ("item_bias", lambda: torch.ones(1), ValueError, "[1]", "[6]"),
-    ("item_bias", lambda: torch.ones(U, P), ValueError, "[4, 6]", "[6]"),
-    ("item_bias", lambda: torch.ones(P, device="meta"), ValueError, "meta", "cpu"),
     ("allowed", lambda: [True] * P, TypeError, "list", "bool"),
     ("allowed", lambda: np.ones(P, bool), TypeError, "ndarray", "bool"),
     ("allowed", lambda: torch.ones(P), TypeError, "float32", "bool"),
@@ -110,6 +114,63 @@ OF_TOPK = [
     ("allowed", lambda: torch.ones(P, U).bool(), ValueError, "[6, 4]", "[6] or [4, 6]"),
     ("allowed", lambda: torch.ones(1, P).bool(), ValueError, "[1, 6]", "[6] or [4, 6]"),
     ("allowed", lambda: torch.ones(P, device="meta").bool(), ValueError, "meta", "cpu"),
+]
+OF_BIAS = [
+    ("item_bias", lambda: 1.0, TypeError, "float", "Tensor"),
+    ("item_bias", lambda: np.zeros(P), TypeError, "ndarray", "Tensor"),
+    ("item_bias", lambda: torch.ones(P).long(), TypeError, "int64", FLOATING),
+    ("item_bias", lambda: torch.ones(P + 1), ValueError, "[7]", "[6]"),
+    ("item_bias", lambda: torch.ones(1), ValueError, "[1]", "[6]"),
+    ("item_bias", lambda: torch.ones(U, P), ValueError, "[4, 6]", "[6]"),
+    ("item_bias", lambda: torch.ones(P, device="meta"), ValueError, "meta", "cpu"),
+]
+OF_LOSSES = [
+    ("scale", lambda: "1", TypeError, "str", "number"),
+    ("scale", lambda: None, TypeError, "None", "number"),
+    ("scale", lambda: True, TypeError, "bool", "number"),
+    ("scale", lambda: 1j, TypeError, "complex", "number"),
+    ("scale", lambda: np.ones(()), TypeError, "ndarray", "number"),
+    ("scale", lambda: torch.tensor(1), TypeError, "int64", FLOATING),
+    ("scale", lambda: torch.ones(1), ValueError, "[1]", "0"),
+    ("scale", lambda: torch.ones(U), ValueError, "[4]", "0"),
+    ("scale", lambda: torch.tensor(1.0, device="meta"), ValueError, "meta", "cpu"),
+    ("scale", lambda: math.nan, ValueError, "nan", "finite"),
+    ("scale", lambda: -math.inf, ValueError, "-inf", "finite"),
+]
+OF_CROSS_ENTROPY = [
+    ("target", lambda: None, TypeError, "None", "integer tensor"),
+    ("target", lambda: TARGET.tolist(), TypeError, "list", "integer tensor"),
+    ("target", lambda: TARGET.numpy(), TypeError, "ndarray", "integer tensor"),
+    ("target", lambda: TARGET.float(), TypeError, "float32", "integer tensor"),
+    ("target", lambda: torch.ones(U, P), TypeError, "float32", "integer tensor"),
+    ("target", lambda: torch.ones(U).bool(), TypeError, "bool", "integer tensor"),
+    ("target", lambda: TARGET.to_sparse(), TypeError, "sparse_coo", "dense"),
+    ("target", lambda: TARGET[:3], ValueError, "[3]", "[4]"),
+    ("target", lambda: TARGET.unsqueeze(1), ValueError, "[4, 1]", "[4]"),
+    ("target", lambda: TARGET[0], ValueError, "[]", "[4]"),
+    ("target", lambda: TARGET.to("meta"), ValueError, "meta", "cpu"),
+    ("label_smoothing", lambda: "0.1", TypeError, "str", "number"),
+    ("label_smoothing", lambda: None, TypeError, "None", "number"),
+    ("label_smoothing", lambda: torch.tensor(0.1), TypeError, "Tensor", "number"),
+    ("label_smoothing", lambda: -0.1, ValueError, "-0.1", "0"),
+    ("label_smoothing", lambda: 1.5, ValueError, "1.5", "1"),
+    ("label_smoothing", lambda: math.nan, ValueError, "nan", "0"),
+    ("ignore_index", lambda: 1.0, TypeError, "float", "int"),
+    ("ignore_index", lambda: None, TypeError, "None", "int"),
+    ("ignore_index", lambda: True, TypeError, "bool", "int"),
+    ("ignore_index", lambda: 2**63, ValueError, str(2**63), ""),
+    ("reduction", lambda: "avg", ValueError, "'avg'", "none"),
+    ("reduction", lambda: None, ValueError, "None", "mean"),
+]
+OF_CONTRASTIVE = [
+    ("item", lambda: torch.ones(P + 1, D), ValueError, "[7, 3]", "6"),
+    ("ids", lambda: IDS.tolist(), TypeError, "list", "integer tensor"),
+    ("ids", lambda: IDS.numpy(), TypeError, "ndarray", "integer tensor"),
+    ("ids", lambda: IDS.float(), TypeError, "float32", "integer tensor"),
+    ("ids", lambda: IDS.to_sparse(), TypeError, "sparse_coo", "dense"),
+    ("ids", lambda: IDS[:-1], ValueError, "[5]", "[6]"),
+    ("ids", lambda: IDS.unsqueeze(0), ValueError, "[1, 6]", "[6]"),
+    ("ids", lambda: IDS.to("meta"), ValueError, "meta", "cpu"),
 ]
 OF_LISTS = [
     (lambda: 3, TypeError, "int", "pair (offsets, indices)"),
@@ -146,8 +207,11 @@ OF_LISTS = [
 TABLE = [
     *[(function, *row) for function in GOOD for row in EVERYWHERE],
     *[(fusion_recommend, *row) for row in OF_RECOMMEND],
-    *[(fusion_topk, *row) for row in OF_TOPK],
+    *[(fusion_topk, *row) for row in UNBATCHED + OF_TOPK + OF_BIAS],
     *[(fusion_topk, name, *row) for name in ("exclude", "candidates") for row in OF_LISTS],
+    *[(fusion_cross_entropy, *row) for row in UNBATCHED + OF_BIAS + OF_LOSSES + OF_CROSS_ENTROPY],
+    *[(fusion_cross_entropy, "exclude", *row) for row in OF_LISTS],
+    *[(fusion_contrastive, *row) for row in UNBATCHED + OF_LOSSES + OF_CONTRASTIVE],
 ]
 
 
@@ -175,7 +239,8 @@ def test_good_arguments_pass(function):
     for norm in ({}, {"normalization": "matrix", "power": 1, "ridge": 0, "eps": 0}):
         result = function(**GOOD[function], **norm)
         first = result[0] if isinstance(result, tuple) else result
-        assert len(first) == U
+        losses = (fusion_cross_entropy, fusion_contrastive)
+        assert first.shape[:1] == ((U,) if function not in losses else ())
 
 
 @pytest.mark.parametrize("function", GOOD, ids=lambda function: function.__name__)
