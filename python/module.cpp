@@ -8,6 +8,7 @@
 
 #include "cpu/kernels.h"
 #include "numpy_view.h"
+#include "probe.h"
 #include "thread_pool.h"
 
 namespace fusionops::python_face {
@@ -141,6 +142,7 @@ PYBIND11_MODULE(_native, m) {
         "allowed"_a = py::none(), "candidates"_a = py::none(),
         "The k best items of every user -> (scores [U, k], indices [U, k]); exclude and candidates "
         "are (offsets, indices).");
+  define_probes(m);
 }
 
 }  // namespace fusionops::python_face

@@ -5,15 +5,18 @@
 #include "cpu/kernels.h"
 
 // One namespace a version; CMake defines which were built, worst first.
-#define FUSIONOPS_DECLARE(isa)                                                                     \
-  namespace fusionops::cpu::isa {                                                                  \
-  void inverse_norm(const InverseNormArgs&, const Executor&);                                      \
-  void fusion_matrix(const FusionMatrixArgs&, const Executor&);                                    \
-  void fusion_contract(const FusionContractArgs&, const Executor&);                                \
-  void fusion_topk(const FusionTopkArgs&, const Executor&);                                        \
-  void fusion_topk_backward(const FusionTopkBackwardArgs&, const Executor&);                       \
-  inline constexpr Kernels table{#isa,        inverse_norm,        fusion_matrix, fusion_contract, \
-                                 fusion_topk, fusion_topk_backward};                               \
+#define FUSIONOPS_DECLARE(isa)                                               \
+  namespace fusionops::cpu::isa {                                            \
+  void inverse_norm(const InverseNormArgs&, const Executor&);                \
+  void fusion_matrix(const FusionMatrixArgs&, const Executor&);              \
+  void fusion_contract(const FusionContractArgs&, const Executor&);          \
+  void fusion_topk(const FusionTopkArgs&, const Executor&);                  \
+  void fusion_topk_backward(const FusionTopkBackwardArgs&, const Executor&); \
+  std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);    \
+  std::int64_t memory_probe(const MemoryProbe&, const Executor&);            \
+  inline constexpr Kernels table{                                            \
+      #isa,        inverse_norm,         fusion_matrix,    fusion_contract,  \
+      fusion_topk, fusion_topk_backward, arithmetic_probe, memory_probe};    \
   }
 
 FUSIONOPS_DECLARE(baseline)

@@ -4,6 +4,7 @@
 // before any loop starts. Scales are in the accumulation type of the inputs.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -59,6 +60,21 @@ struct FusionTopkBackwardArgs {
   void *user_sum = nullptr, *item_sum = nullptr, *bias_sum = nullptr;
 };
 
+// What the machine can do at best. A probe does its work on all workers at once and returns how
+// much that was: the caller takes the time.
+struct ArithmeticProbe {
+  enum class Kind : std::uint8_t { float64, float32, bfloat16, int8 };
+  Kind kind = Kind::float32;
+  std::int64_t depth = 0;    // 0: operands in registers; else in score tiles of this many features
+  std::int64_t repeats = 1;  // of the loop
+};
+struct MemoryProbe {
+  enum class Traffic : std::uint8_t { read, write, copy };
+  Traffic traffic = Traffic::read;
+  std::byte* data = nullptr;  // on a cache line; written to unless it is only read
+  std::int64_t size = 0;      // bytes; what is left of the last MiB is not touched
+};
+
 struct Kernels {
   const char* isa;
   void (*inverse_norm)(const InverseNormArgs&, const Executor&);
@@ -66,6 +82,8 @@ struct Kernels {
   void (*fusion_contract)(const FusionContractArgs&, const Executor&);
   void (*fusion_topk)(const FusionTopkArgs&, const Executor&);
   void (*fusion_topk_backward)(const FusionTopkBackwardArgs&, const Executor&);
+  std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
+  std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
 };
 
 // The best version that this processor runs, or the one that FUSIONOPS_ISA names. Throws
