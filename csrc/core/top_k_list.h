@@ -42,10 +42,15 @@ class TopKList {
     if (size_ == capacity(k_)) shrink();
   }
 
+  // Drops all but the k best; returns how many there are, in no order.
+  std::int64_t trim() {
+    if (size_ > k_) shrink();
+    return size_;
+  }
+
   // Sorts what is kept and returns how many there are, k at most.
   std::int64_t finish() {
-    if (size_ > k_) shrink();
-    std::sort(entries_, entries_ + size_);
+    std::sort(entries_, entries_ + trim());
     return size_;
   }
 

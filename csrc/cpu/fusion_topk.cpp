@@ -1,16 +1,20 @@
 // fusion_topk: the k best items of every user, without the U x P scores.
 //
 // A task is a block of users times a run of items. It packs its users once, then the items chunk
-// by chunk; each tile of scores is scaled and compared with the users' thresholds, and only what
-// passes is looked at further: exclusion and `allowed` are tested there, at the few survivors, not
-// at every score. Each task keeps a list a user; the lists of the runs are merged at the end. The
-// order of entries is total, so neither the split nor the threads show in the result.
+// by chunk (or takes the panels of a Catalog as they are); a tile of scores is scaled and compared
+// with the users' cutoffs while it is in registers, and only what passes is looked at further:
+// exclusion and `allowed` are tested there, at the few survivors, not at every score. Each task
+// fills a list a user and hands it to the lists that all runs share, whose thresholds cut off most
+// of what later runs would collect. The order of entries is total, so neither the split nor the
+// threads show in the result.
 // Candidate lists are scored by the same tile, one user high, over gathered rows: same bits.
-// Bound: 2 U P D operations; items are read once a block of users, scores never leave the cache.
+// Bound: 2 U P D operations; for few users, reading the items once.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
+#include "core/shared_top_k.h"
 #include "core/top_k_list.h"
 #include "cpu/kernels.h"
 #include "cpu/pack.h"
@@ -20,10 +24,11 @@
 namespace fusionops::cpu::FUSIONOPS_ISA {
 namespace {
 
-constexpr std::int64_t kUserBytes = 128 * 1024;  // packed users of a task
-constexpr std::int64_t kItemBytes = 64 * 1024;   // packed items of a chunk
-constexpr std::int64_t kWantedTasks = 64;        // enough for the cores of a large machine
-constexpr std::int64_t kLeastItems = 2048;       // items worth a task
+constexpr std::int64_t kUserBytes =
+    512 * 1024;                                 // packed users of a task: half a second-level cache
+constexpr std::int64_t kItemBytes = 64 * 1024;  // packed items of a chunk
+constexpr std::int64_t kWantedTasks = 64;       // enough for the cores of a large machine
+constexpr std::int64_t kLeastItems = 2048;      // items worth a task
 // Long lists want longer runs and fewer users at a time: they, not the scores, are the memory.
 constexpr std::int64_t kItemsPerEntry = 32;
 constexpr std::int64_t kListBytes = 8 * 1024 * 1024;
@@ -37,7 +42,7 @@ class TopK {
         kept_(std::min(args.k, args.item.rows)),
         excluded_(args.exclude),
         block_users_(rows_per_block<T>(depth_, kUserBytes, kHeight, most_users(kept_))),
-        chunk_items_(rows_per_block<T>(depth_, kItemBytes, kWidth, 1024)),
+        chunk_items_(rows_per_block<T>(depth_, kItemBytes, kPanelRows, 1024)),
         executor_(executor) {}
 
   void run() {
@@ -60,32 +65,55 @@ class TopK {
     const std::int64_t runs = std::max<std::int64_t>(
         1, std::min(ceil_div(kWantedTasks, blocks), args_.item.rows / least_items));
     const std::int64_t run_items = round_up(ceil_div(args_.item.rows, runs), chunk_items_);
-    std::vector<Entry> lists(static_cast<std::size_t>(args_.user.rows * runs * kept_));
-    std::vector<std::int64_t> sizes(static_cast<std::size_t>(args_.user.rows * runs), 0);
+    SharedTopK<T> best(args_.user.rows, kept_);
     const int workers = executor_.workers();
-    Scratch<T> users(workers, block_users_ * depth_), items(workers, chunk_items_ * depth_);
+    Scratch<T> users(workers, round_up(block_users_, kHeight) * depth_);
+    Scratch<T> items(workers, args_.panels == nullptr ? chunk_items_ * depth_ : 0);
+    Scratch<T> cutoffs(workers, block_users_), scales(workers, block_users_);
     Scratch<Entry> entries(workers, block_users_ * TopKList<T>::capacity(kept_));
     executor_.run(blocks * runs, [&](std::int64_t task, int worker) {
       const std::int64_t run = task % runs, u0 = task / runs * block_users_;
       const std::int64_t u1 = std::min(args_.user.rows, u0 + block_users_);
-      std::vector<TopKList<T>> best = new_lists(entries.of(worker), u1 - u0);
+      const std::int64_t p0 = std::min(args_.item.rows, run * run_items);
+      const std::int64_t p1 = std::min(args_.item.rows, p0 + run_items);
       pack_rows<kHeight>(args_.user, 0, u0, u1, users.of(worker));
-      const std::int64_t end = std::min(args_.item.rows, (run + 1) * run_items);
-      for (std::int64_t p = run * run_items; p < end; p += chunk_items_) {
-        score_chunk(u0, u1, p, std::min(end, p + chunk_items_), users.of(worker), items.of(worker),
-                    best.data());
+      Block block{u0,
+                  u1,
+                  users.of(worker),
+                  items.of(worker),
+                  cutoffs.of(worker),
+                  scales.of(worker),
+                  new_lists(entries.of(worker), u1 - u0)};
+      std::fill_n(block.cutoffs, block_users_, std::numeric_limits<T>::infinity());
+      std::fill_n(block.cutoffs, u1 - u0, -std::numeric_limits<T>::infinity());
+      for (std::int64_t u = u0; u < u1; ++u) block.scales[u - u0] = scale_of(u);
+      for (std::int64_t p = p0; p < p1; p += chunk_items_) {
+        for (std::int64_t u = u0; u < u1; ++u) {
+          T& cutoff = block.cutoffs[u - u0];
+          cutoff = std::max(cutoff, below(best.threshold(u)));
+        }
+        score_chunk(block, p, std::min(p1, p + chunk_items_));
       }
       for (std::int64_t u = u0; u < u1; ++u) {
-        auto& list = best[static_cast<std::size_t>(u - u0)];
-        const std::int64_t size = list.finish();
-        sizes[static_cast<std::size_t>(u * runs + run)] = size;
-        std::copy_n(&list[0], size, lists.data() + (u * runs + run) * kept_);
+        auto& list = block.lists[static_cast<std::size_t>(u - u0)];
+        best.merge(u, list, list.trim());
       }
     });
-    executor_.run(args_.user.rows, [&](std::int64_t u, int) {
-      merge(u, lists.data() + u * runs * kept_, sizes.data() + u * runs, runs);
-    });
+    executor_.run(args_.user.rows,
+                  [&](std::int64_t u, int) { write(u, best.row(u), best.finish(u)); });
   }
+
+  // A worker's part of a task.
+  struct Block {
+    std::int64_t u0, u1;
+    const T* users;  // packed
+    T* items;        // where chunks are packed
+    T* cutoffs;      // a score must be above it to matter; +inf for rows that pad the last panel
+    T* scales;       // of the users
+    std::vector<TopKList<T>> lists;
+  };
+
+  static T below(T x) { return std::nextafter(x, -std::numeric_limits<T>::infinity()); }
 
   std::vector<TopKList<T>> new_lists(Entry* storage, std::int64_t users) const {
     std::vector<TopKList<T>> lists;
@@ -96,55 +124,94 @@ class TopK {
     return lists;
   }
 
-  void score_chunk(std::int64_t u0, std::int64_t u1, std::int64_t p0, std::int64_t p1,
-                   const T* users, T* items, TopKList<T>* best) const {
-    pack_rows<kWidth>(args_.item, 0, p0, p1, items);
+  void score_chunk(Block& block, std::int64_t p0, std::int64_t p1) const {
+    if (args_.panels == nullptr) pack_rows<kWidth>(args_.item, 0, p0, p1, block.items);
     for (std::int64_t p = p0; p < p1; p += kWidth) {
-      const int columns = static_cast<int>(std::min<std::int64_t>(kWidth, p1 - p));
-      const Columns scales(args_, p, columns);
-      for (std::int64_t u = u0; u < u1; u += kHeight) {
-        const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, u1 - u));
-        alignas(64) T tile[kHeight * kWidth];
-        multiply<T>(PackedLeft<T>{users + (u - u0) * depth_},
-                    RightSide<T>{items + (p - p0) * depth_}, depth_, rows, StoreTile<T>{tile});
-        for (int r = 0; r < rows; ++r) {
-          collect(tile + r * kWidth, scales, u + r, p, best[u - u0 + r]);
-        }
+      if (args_.user_scale == nullptr && args_.item_bias == nullptr) {
+        score_panel<true>(block, p, panel(block, p0, p));
+      } else {
+        score_panel<false>(block, p, panel(block, p0, p));
       }
     }
   }
 
-  // Item scales and biases of one panel, padded so that padded columns score -inf.
+  RightSide<T> panel(const Block& block, std::int64_t p0, std::int64_t p) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (args_.panels != nullptr) {
+        return {args_.panels + p / kPanelRows * kPanelRows * depth_ + p % kPanelRows, kPanelRows};
+      }
+    }
+    return {block.items + (p - p0) * depth_};
+  }
+
+  // Item scales and biases of one panel.
   struct Columns {
-    Columns(const FusionTopkArgs& args, std::int64_t p, int count) {
+    Columns(const FusionTopkArgs& args, std::int64_t p) : p(p) {
+      const auto count = static_cast<int>(std::min<std::int64_t>(kWidth, args.item.rows - p));
       const T* s = static_cast<const T*>(args.item_scale);
       const T* b = static_cast<const T*>(args.item_bias);
       for (int c = 0; c < kWidth; ++c) {
         scale[c] = s == nullptr || c >= count ? T(1) : s[p + c];
-        bias[c] = c >= count ? -std::numeric_limits<T>::infinity() : b == nullptr ? T(0) : b[p + c];
+        bias[c] = b == nullptr || c >= count ? T(0) : b[p + c];
       }
+      valid = count == 32 ? ~0U : (1U << count) - 1;
     }
+    std::int64_t p;
+    std::uint32_t valid;  // bit c: column c is an item, not padding
     alignas(64) T scale[kWidth];
     alignas(64) T bias[kWidth];
   };
 
-  // One user's row of a tile: what passes the threshold is tested and enters the list.
-  void collect(T* row, const Columns& columns, std::int64_t u, std::int64_t p,
-               TopKList<T>& list) const {
+  // A panel of items against all users of the block. `kPlain`: neither user scales nor biases.
+  template <bool kPlain>
+  void score_panel(Block& block, std::int64_t p, const RightSide<T>& items) const {
     using V = Vec<T>;
-    const V threshold = V::broadcast(list.threshold());
-    const V user_scale = V::broadcast(scale_of(u));
-    for (int c = 0; c < kWidth; c += V::kSize) {
-      const V score =
-          V::load(row + c) * user_scale * V::load(columns.scale + c) + V::load(columns.bias + c);
-      std::uint32_t passed = greater(score, threshold);
-      if (passed == 0) continue;
-      score.store(row + c);
-      for (; passed != 0; passed &= passed - 1) {
-        const int i = c + __builtin_ctz(passed);
-        if (row[i] > list.threshold() && admitted(u, p + i)) list.push(row[i], p + i);
+    const Columns columns(args_, p);
+    for (std::int64_t u = block.u0; u < block.u1; u += kHeight) {
+      const std::int64_t at = u - block.u0;
+      const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, block.u1 - u));
+      const T* cutoffs = block.cutoffs + at;
+      const T* scales = block.scales + at;
+      const auto epilogue = [&]<int kRows>(V(&sum)[kRows][Tile<T>::kVectors]) {
+        std::uint32_t passed[kRows], any = 0;
+#pragma GCC unroll 12
+        for (int r = 0; r < kRows; ++r) {
+          const V cutoff = V::broadcast(cutoffs[r]);
+          passed[r] = 0;
+          for (int j = 0; j < Tile<T>::kVectors; ++j) {
+            if constexpr (!kPlain) sum[r][j] = sum[r][j] * V::broadcast(scales[r]);
+            sum[r][j] = sum[r][j] * V::load(columns.scale + j * V::kSize);
+            if constexpr (!kPlain) sum[r][j] = sum[r][j] + V::load(columns.bias + j * V::kSize);
+            passed[r] |= greater(sum[r][j], cutoff) << (j * V::kSize);
+          }
+          any |= passed[r];
+        }
+        if ((any & columns.valid) == 0) [[likely]]
+          return;
+        alignas(64) T scores[kRows * kWidth];
+        StoreTile<T>{scores}(sum);
+        for (int r = 0; r < std::min(kRows, rows); ++r) {
+          if (passed[r] != 0)
+            collect(block, at + r, passed[r] & columns.valid, p, scores + r * kWidth);
+        }
+      };
+      multiply<T>(PackedLeft<T>{block.users + at * depth_}, items, depth_, rows, epilogue);
+    }
+  }
+
+  // What of one user's row of a tile passed the cutoff is tested and enters the list.
+  [[gnu::noinline]] void collect(Block& block, std::int64_t at, std::uint32_t passed,
+                                 std::int64_t p, const T* scores) const {
+    TopKList<T>& list = block.lists[static_cast<std::size_t>(at)];
+    T cutoff = block.cutoffs[at];
+    for (; passed != 0; passed &= passed - 1) {
+      const int c = __builtin_ctz(passed);
+      if (scores[c] > cutoff && admitted(block.u0 + at, p + c)) {
+        list.push(scores[c], p + c);
+        cutoff = std::max(cutoff, list.threshold());
       }
     }
+    block.cutoffs[at] = cutoff;
   }
 
   // --- only each user's candidates are scored ---------------------------------------------------
@@ -201,7 +268,7 @@ class TopK {
   static std::int64_t most_users(std::int64_t kept) {
     const std::int64_t list =
         TopKList<T>::capacity(kept) * static_cast<std::int64_t>(sizeof(Entry));
-    return std::clamp<std::int64_t>(kListBytes / list, kHeight, 480);
+    return std::max<std::int64_t>(kListBytes / list, kHeight);
   }
 
   T scale_of(std::int64_t u) const {
@@ -211,17 +278,6 @@ class TopK {
   bool admitted(std::int64_t u, std::int64_t p) const {
     if (args_.allowed.present() && !args_.allowed(u, p)) return false;
     return !excluded_.present() || !excluded_.contains(u, p);
-  }
-
-  // Merges a user's sorted lists, one of each run, by the total order.
-  void merge(std::int64_t u, Entry* lists, const std::int64_t* sizes, std::int64_t runs) const {
-    Entry* end = lists + sizes[0];
-    for (std::int64_t run = 1; run < runs; ++run) {
-      end = std::copy_n(lists + run * kept_, sizes[run], end);
-    }
-    const std::int64_t size = std::min<std::int64_t>(kept_, end - lists);
-    std::partial_sort(lists, lists + size, end);
-    write(u, lists, size);
   }
 
   void write(std::int64_t u, const Entry* entries, std::int64_t size) const {

@@ -15,6 +15,10 @@
 
 namespace fusionops::cpu {
 
+// Items of a Catalog stand in panels of this many rows, on every instruction set: a saved panel can
+// be read by any. A multiple of every tile's width.
+inline constexpr std::int64_t kPanelRows = 32;
+
 // out[b, n] = (x[b, n] . x[b, n] + eps)^(-1/2), and 0 for a row of zeros.
 struct InverseNormArgs {
   MatrixView x;
@@ -39,6 +43,8 @@ struct FusionContractArgs {
 // The k largest of (user[u] . item[p]) * user_scale[u] * item_scale[p] + item_bias[p] over p.
 struct FusionTopkArgs {
   MatrixView user, item;
+  // The items as float32 panels of pack_items; then item has sizes only, and no candidates.
+  const float* panels = nullptr;
   std::int64_t k = 1;
   Scale user_scale = nullptr, item_scale = nullptr, item_bias = nullptr;
   RaggedView exclude, candidates;

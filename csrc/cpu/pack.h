@@ -36,22 +36,54 @@ decltype(auto) with_accumulator(DType dtype, F&& f) {
   return f(static_cast<float*>(nullptr));
 }
 
+// Blocks of kSize rows by kSize columns, transposed in registers: the d that were packed. Rows at
+// and beyond `count` become zeros.
+template <int kWidth, class Source, class RowPointer>
+std::int64_t pack_blocks(RowPointer row, int count, std::int64_t depth, float* panel) {
+  using V = Vec<float>;
+  const std::int64_t whole = depth / V::kSize * V::kSize;
+  for (int first = 0; first < kWidth; first += V::kSize) {
+    const int lanes = std::min(V::kSize, kWidth - first);
+    const Source* rows[V::kSize];
+    for (int r = 0; r < V::kSize; ++r) rows[r] = first + r < count ? row(first + r) : nullptr;
+    for (std::int64_t d = 0; d < whole; d += V::kSize) {
+      V block[V::kSize];
+#pragma GCC unroll 16
+      for (int r = 0; r < V::kSize; ++r) {
+        block[r] = rows[r] == nullptr ? V::broadcast(0) : load_widened(rows[r] + d);
+      }
+      transpose(block);
+#pragma GCC unroll 16
+      for (int i = 0; i < V::kSize; ++i) {
+        block[i].store_first(panel + (d + i) * kWidth + first, lanes);
+      }
+    }
+  }
+  return whole;
+}
+
 // One panel: panel[d * kWidth + r] = row(r)[d], for the `count` rows that row(r) points at.
 template <int kWidth, class T, class Source, class RowPointer>
 void pack_panel(RowPointer row, std::int64_t stride, int count, std::int64_t depth, T* panel) {
+  std::int64_t begin = 0;
+  if constexpr (std::is_same_v<T, float> && !std::is_same_v<Source, double>) {
+    if (stride == 1) begin = pack_blocks<kWidth, Source>(row, count, depth, panel);
+  }
   for (int r = 0; r < count; ++r) {
     const Source* source = row(r);
     T* out = panel + r;
     if (stride == 1) {  // written out, as the compiler then drops the multiplication by it
-      for (std::int64_t d = 0; d < depth; ++d) out[d * kWidth] = static_cast<T>(widen(source[d]));
+      for (std::int64_t d = begin; d < depth; ++d) {
+        out[d * kWidth] = static_cast<T>(widen(source[d]));
+      }
     } else {
-      for (std::int64_t d = 0; d < depth; ++d) {
+      for (std::int64_t d = begin; d < depth; ++d) {
         out[d * kWidth] = static_cast<T>(widen(source[d * stride]));
       }
     }
   }
   if (count == kWidth) return;
-  for (std::int64_t d = 0; d < depth; ++d) {
+  for (std::int64_t d = begin; d < depth; ++d) {
     for (int r = count; r < kWidth; ++r) panel[d * kWidth + r] = T(0);
   }
 }

@@ -44,6 +44,9 @@ struct Vec<float> {
   static Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void stream(float* p) const { _mm512_stream_ps(p, v); }
+  void store_first(float* p, int lanes) const {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1U << lanes) - 1), v);
+  }
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
@@ -140,6 +143,10 @@ struct Vec<float> {
   static Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void stream(float* p) const { _mm256_stream_ps(p, v); }
+  void store_first(float* p, int lanes) const {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_maskstore_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), lane), v);
+  }
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
@@ -226,6 +233,7 @@ struct Vec {
   static Vec broadcast(T x) { return {x - Native{}}; }
   void store(T* p) const { std::memcpy(p, &v, sizeof(v)); }
   void stream(T* p) const { store(p); }
+  void store_first(T* p, int lanes) const { std::memcpy(p, &v, sizeof(T) * lanes); }
   friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
@@ -279,6 +287,31 @@ inline void transpose(Vec<float> (&rows)[4]) {
   }
 }
 
+#endif
+
+// A vector of elements as the accumulation type.
+inline Vec<float> load_widened(const float* p) { return Vec<float>::load(p); }
+#if defined(__AVX512F__)
+inline Vec<float> load_widened(const bfloat16* p) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+}
+inline Vec<float> load_widened(const float16* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+#elif defined(__AVX2__)
+inline Vec<float> load_widened(const bfloat16* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+}
+inline Vec<float> load_widened(const float16* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+#else
+template <class Half>
+inline Vec<float> load_widened(const Half* p) {
+  return {Vec<float>::Native{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}};
+}
 #endif
 
 // Non-temporal stores are weakly ordered: a task that made some ends with this.
