@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "catalog.h"
 #include "cpu/kernels.h"
 #include "numpy_view.h"
 #include "probe.h"
@@ -142,6 +143,7 @@ PYBIND11_MODULE(_native, m) {
         "allowed"_a = py::none(), "candidates"_a = py::none(),
         "The k best items of every user -> (scores [U, k], indices [U, k]); exclude and candidates "
         "are (offsets, indices).");
+  define_catalog(m);
   define_probes(m);
 }
 

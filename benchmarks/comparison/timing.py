@@ -17,6 +17,9 @@ SHORT = 0.02
 """Seconds. A turn of calls shorter than this begins with one that is not timed (the caches hold the
 previous contender's data, its threads may still spin) and goes on until this long has passed."""
 
+LEAST, PATIENCE = 3, 5.0
+"""A contender sits out once it has had this many calls and took this many times its share."""
+
 
 @dataclass(frozen=True)
 class Times:
@@ -50,7 +53,7 @@ def interleave(
     seconds : float
         Rounds go on until this long a contender has passed.
     rounds : int
-        The least number of rounds, at least 2.
+        The least number of rounds, at least 2, for those that do not sit out.
     clock : callable
         Seconds; tests bring their own.
     """
@@ -62,7 +65,8 @@ def interleave(
         begin, done = clock(), 0
         while done < rounds or clock() - begin < seconds * len(calls):
             for place in order:
-                _turn(calls[place], taken[place], clock)
+                if len(taken[place]) < LEAST or sum(taken[place]) < PATIENCE * seconds:
+                    _turn(calls[place], taken[place], clock)
             order.reverse()
             done += 1
             gc.collect()

@@ -36,13 +36,13 @@ class SharedTopK {
     return thresholds_[static_cast<std::size_t>(row)].load(std::memory_order_relaxed);
   }
 
-  // Adds a finished list of at most k entries.
-  void merge(std::int64_t row, const TopKList<T>& list, std::int64_t size) {
+  // Adds at most k entries, in any order.
+  void merge(std::int64_t row, const Scored<T>* list, std::int64_t size) {
     if (size == 0) return;
     const std::lock_guard lock(mutexes_[row / kRowsPerMutex % kMutexes]);
     Scored<T>* entries = entries_.get() + row * capacity();
     std::int64_t& held = sizes_[static_cast<std::size_t>(row)];
-    std::copy_n(&list[0], size, entries + held);
+    std::copy_n(list, size, entries + held);
     held += size;
     if (held < k_) return;
     std::nth_element(entries, entries + (k_ - 1), entries + held);

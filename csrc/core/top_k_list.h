@@ -54,7 +54,7 @@ class TopKList {
     return size_;
   }
 
-  const Scored<T>& operator[](std::int64_t i) const { return entries_[i]; }
+  const Scored<T>* entries() const { return entries_; }
 
  private:
   void shrink() {

@@ -5,18 +5,29 @@
 #include "cpu/kernels.h"
 
 // One namespace a version; CMake defines which were built, worst first.
-#define FUSIONOPS_DECLARE(isa)                                               \
-  namespace fusionops::cpu::isa {                                            \
-  void inverse_norm(const InverseNormArgs&, const Executor&);                \
-  void fusion_matrix(const FusionMatrixArgs&, const Executor&);              \
-  void fusion_contract(const FusionContractArgs&, const Executor&);          \
-  void fusion_topk(const FusionTopkArgs&, const Executor&);                  \
-  void fusion_topk_backward(const FusionTopkBackwardArgs&, const Executor&); \
-  std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);    \
-  std::int64_t memory_probe(const MemoryProbe&, const Executor&);            \
-  inline constexpr Kernels table{                                            \
-      #isa,        inverse_norm,         fusion_matrix,    fusion_contract,  \
-      fusion_topk, fusion_topk_backward, arithmetic_probe, memory_probe};    \
+#define FUSIONOPS_DECLARE(set)                                                    \
+  namespace fusionops::cpu::set {                                                 \
+  void inverse_norm(const InverseNormArgs&, const Executor&);                     \
+  void fusion_matrix(const FusionMatrixArgs&, const Executor&);                   \
+  void fusion_contract(const FusionContractArgs&, const Executor&);               \
+  void fusion_topk(const FusionTopkArgs&, const Executor&);                       \
+  void fusion_topk_backward(const FusionTopkBackwardArgs&, const Executor&);      \
+  void pack_items(const PackItemsArgs&, const Executor&);                         \
+  CandidateLists packed_candidates(const PackedCandidatesArgs&, const Executor&); \
+  std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);         \
+  std::int64_t memory_probe(const MemoryProbe&, const Executor&);                 \
+  inline constexpr Kernels table{                                                 \
+      .isa = #set,                                                                \
+      .inverse_norm = inverse_norm,                                               \
+      .fusion_matrix = fusion_matrix,                                             \
+      .fusion_contract = fusion_contract,                                         \
+      .fusion_topk = fusion_topk,                                                 \
+      .fusion_topk_backward = fusion_topk_backward,                               \
+      .pack_items = pack_items,                                                   \
+      .packed_candidates = packed_candidates,                                     \
+      .arithmetic_probe = arithmetic_probe,                                       \
+      .memory_probe = memory_probe,                                               \
+  };                                                                              \
   }
 
 FUSIONOPS_DECLARE(baseline)

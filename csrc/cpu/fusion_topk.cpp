@@ -14,6 +14,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/admission.h"
 #include "core/shared_top_k.h"
 #include "core/top_k_list.h"
 #include "cpu/kernels.h"
@@ -40,7 +41,7 @@ class TopK {
       : args_(args),
         depth_(args.user.columns),
         kept_(std::min(args.k, args.item.rows)),
-        excluded_(args.exclude),
+        admitted_(args.allowed, args.exclude),
         block_users_(rows_per_block<T>(depth_, kUserBytes, kHeight, most_users(kept_))),
         chunk_items_(rows_per_block<T>(depth_, kItemBytes, kPanelRows, 1024)),
         executor_(executor) {}
@@ -96,7 +97,8 @@ class TopK {
       }
       for (std::int64_t u = u0; u < u1; ++u) {
         auto& list = block.lists[static_cast<std::size_t>(u - u0)];
-        best.merge(u, list, list.trim());
+        const std::int64_t size = list.trim();
+        best.merge(u, list.entries(), size);
       }
     });
     executor_.run(args_.user.rows,
@@ -206,7 +208,7 @@ class TopK {
     T cutoff = block.cutoffs[at];
     for (; passed != 0; passed &= passed - 1) {
       const int c = __builtin_ctz(passed);
-      if (scores[c] > cutoff && admitted(block.u0 + at, p + c)) {
+      if (scores[c] > cutoff && admitted_(block.u0 + at, p + c)) {
         list.push(scores[c], p + c);
         cutoff = std::max(cutoff, list.threshold());
       }
@@ -228,7 +230,7 @@ class TopK {
       int count = 0;
       std::int64_t last = -1;
       for (const std::int64_t p : candidates.row(u)) {
-        if (p == last || !admitted(u, p)) continue;  // a candidate named twice counts once
+        if (p == last || !admitted_(u, p)) continue;  // a candidate named twice counts once
         last = p;
         chosen[count++] = p;
         if (count == kWidth) {
@@ -238,7 +240,7 @@ class TopK {
       }
       score_gathered(u, chosen, count, users.of(worker), items.of(worker), list);
       const std::int64_t size = list.finish();
-      write(u, size == 0 ? nullptr : &list[0], size);
+      write(u, list.entries(), size);
     });
   }
 
@@ -275,11 +277,6 @@ class TopK {
     return args_.user_scale == nullptr ? T(1) : static_cast<const T*>(args_.user_scale)[u];
   }
 
-  bool admitted(std::int64_t u, std::int64_t p) const {
-    if (args_.allowed.present() && !args_.allowed(u, p)) return false;
-    return !excluded_.present() || !excluded_.contains(u, p);
-  }
-
   void write(std::int64_t u, const Entry* entries, std::int64_t size) const {
     T* scores = static_cast<T*>(args_.scores) + u * args_.k;
     std::int64_t* indices = args_.indices + u * args_.k;
@@ -291,7 +288,7 @@ class TopK {
 
   const FusionTopkArgs& args_;
   const std::int64_t depth_, kept_;
-  const SortedRagged excluded_;
+  const Admission admitted_;
   const std::int64_t block_users_, chunk_items_;
   const Executor& executor_;
 };

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/executor.h"
+#include "core/quantize.h"
 #include "core/ragged.h"
 #include "core/tensor_view.h"
 
@@ -66,6 +67,32 @@ struct FusionTopkBackwardArgs {
   void *user_sum = nullptr, *item_sum = nullptr, *bias_sum = nullptr;
 };
 
+// A Catalog's items as panels; see csrc/cpu/pack_items.cpp for their order.
+struct PackItemsArgs {
+  MatrixView vectors;  // float32
+  Packing packing = Packing::float32;
+  const float* item_scale = nullptr;  // [rows], counted into the stats
+  void* panels = nullptr;             // [ceil(rows / 32), ...]
+  float* stats = nullptr;             // [ceil(rows / 32), 3, 32]: step, residual norm, norm
+};
+
+// The items that scores over int8 or bfloat16 panels can't rule out of the k best.
+struct PackedCandidatesArgs {
+  MatrixView user;  // float32
+  std::int64_t k = 1, count = 0;
+  Packing packing = Packing::int8;
+  const void* panels = nullptr;
+  const float* stats = nullptr;
+  const float* user_scale = nullptr;
+  RaggedView exclude;
+  MaskView allowed;
+};
+
+struct CandidateLists {
+  std::vector<std::int64_t> offsets, indices;  // [users + 1], [nnz], ascending within a user
+  std::vector<std::uint8_t> overflowed;        // [users]: true: no list, score everything
+};
+
 // What the machine can do at best. A probe does its work on all workers at once and returns how
 // much that was: the caller takes the time.
 struct ArithmeticProbe {
@@ -88,6 +115,8 @@ struct Kernels {
   void (*fusion_contract)(const FusionContractArgs&, const Executor&);
   void (*fusion_topk)(const FusionTopkArgs&, const Executor&);
   void (*fusion_topk_backward)(const FusionTopkBackwardArgs&, const Executor&);
+  void (*pack_items)(const PackItemsArgs&, const Executor&);
+  CandidateLists (*packed_candidates)(const PackedCandidatesArgs&, const Executor&);
   std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
   std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
 };

@@ -50,6 +50,8 @@ struct Vec<float> {
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  friend Vec maximum(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+  friend float largest(Vec a) { return _mm512_reduce_max_ps(a.v); }
   friend std::uint32_t greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
 };
 
@@ -150,6 +152,12 @@ struct Vec<float> {
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  friend Vec maximum(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+  friend float largest(Vec a) {
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+  }
   friend std::uint32_t greater(Vec a, Vec b) {
     return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)));
   }
@@ -237,6 +245,12 @@ struct Vec {
   friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+  friend Vec maximum(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
+  friend T largest(Vec a) {
+    T most = a.v[0];
+    for (int i = 1; i < kSize; ++i) most = a.v[i] > most ? a.v[i] : most;
+    return most;
+  }
   friend std::uint32_t greater(Vec a, Vec b) {
     const auto mask = a.v > b.v;
     std::uint32_t bits = 0;

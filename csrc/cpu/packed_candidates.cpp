@@ -1,0 +1,368 @@
+// packed_candidates: the items that scores in reduced precision cannot rule out of a top-k list.
+//
+// Every score s' over int8 or bfloat16 comes with a bound b on its distance to the float32 kernel's
+// score (core/quantize.h), so that one lies in [s' - b, s' + b]. T, the k-th largest of the lower
+// ends seen so far, is a floor under the k-th best score: an item whose upper end is below T is
+// out. The others are the candidates; rescoring them in float32 gives the float32 list, bit for
+// bit.
+//
+// The work is cut as in fusion_topk. In registers, a tile of s' is compared with T less the largest
+// bound in the panel, one number a user; the few that pass are tested with their own bound. Runs
+// share T as fusion_topk's share thresholds, and what is left at the end is exactly the set of
+// items with s' + b >= the final T: it does not depend on threads. Users of whom over 1 % of the
+// items survive are given up: reading everything in float32 is cheaper then. Bound: 2 U P D
+// operations on bytes or pairs; for few users, reading the panels once.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/admission.h"
+#include "core/quantize.h"
+#include "core/shared_top_k.h"
+#include "cpu/kernels.h"
+#include "cpu/scratch.h"
+#include "cpu/tile.h"
+
+namespace fusionops::cpu::FUSIONOPS_ISA {
+namespace {
+
+constexpr std::int64_t kUserBytes = 256 * 1024;  // packed users of a task
+constexpr std::int64_t kWantedTasks = 64;        // enough for the cores of a large machine
+constexpr std::int64_t kLeastItems = 4096;       // items worth a task
+constexpr std::int64_t kChunkPanels = 32;        // between two looks at what other runs found
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+struct Candidate {
+  float lower, upper;
+  std::int64_t index;
+};
+
+// What one user's row of the kernel needs, by column, so that a tile's rows are read side by side.
+template <class E>
+struct Users {
+  explicit Users(std::int64_t rows, std::int64_t words)
+      : padded(round_up(rows, Tile<E>::kHeight)),
+        panels(static_cast<std::size_t>(padded * words * Tile<E>::kGroup)),
+        step(padded, 0.0F),
+        norm(padded, 0.0F),
+        error(padded, 0.0F),
+        offset(padded, 0) {}
+
+  std::int64_t padded;
+  std::vector<typename Dot<E>::Left> panels;
+  std::vector<float> step, norm, error;  // times the user's scale; error holds the rounding too
+  std::vector<std::int32_t> offset;      // what storing items plus 128 adds to a sum, negated
+};
+
+template <class E>
+class Search {
+ public:
+  Search(const PackedCandidatesArgs& args, const Executor& executor)
+      : args_(args),
+        words_(ceil_div(args.user.columns, kGroup)),
+        kept_(std::min(args.k, args.count)),
+        limit_(std::max(args.count / 100, 4 * kept_ + 256)),
+        admitted_(args.allowed, args.exclude),
+        block_users_(rows_per_block<std::int32_t>(words_, kUserBytes, kHeight, 4096)),
+        blocks_(ceil_div(args.user.rows, block_users_)),
+        runs_(std::max<std::int64_t>(
+            1, std::min(ceil_div(kWantedTasks, blocks_), args.count / kLeastItems))),
+        run_items_(round_up(ceil_div(args.count, runs_), kPanelRows)),
+        floors_(args.user.rows, kept_),
+        found_(static_cast<std::size_t>(args.user.rows * runs_)),
+        given_up_(static_cast<std::size_t>(args.user.rows)),
+        workers_(static_cast<std::size_t>(executor.workers())) {}
+
+  std::int64_t tasks() const { return blocks_ * runs_; }
+
+  void run(std::int64_t task, int worker) {
+    const std::int64_t run = task % runs_, u0 = task / runs_ * block_users_;
+    const std::int64_t u1 = std::min(args_.user.rows, u0 + block_users_);
+    const std::int64_t p1 = std::min(args_.count, (run + 1) * run_items_);
+    Block block(*this, u0, u1, workers_[static_cast<std::size_t>(worker)]);
+    for (std::int64_t p = run * run_items_; p < p1; p += kChunkPanels * kPanelRows) {
+      for (std::int64_t u = u0; u < u1; ++u) block.raise(u - u0, floors_.threshold(u));
+      const std::int64_t end = std::min(p1, p + kChunkPanels * kPanelRows);
+      for (std::int64_t at = p; at < end; at += kWidth) score_panel(block, at);
+    }
+    for (std::int64_t u = u0; u < u1; ++u) hand_in(block, u, run);
+  }
+
+  // When all tasks ran: what is left of every user, in ascending order.
+  CandidateLists finish(const Executor& executor) {
+    const std::int64_t users = args_.user.rows;
+    executor.run(users, [&](std::int64_t u, int) { filter(u); });
+    CandidateLists lists;
+    lists.offsets.assign(1, 0);
+    lists.overflowed.resize(static_cast<std::size_t>(users));
+    for (std::int64_t u = 0; u < users; ++u) {
+      const bool over = given_up_[static_cast<std::size_t>(u)] || size_of_user(u) > limit_;
+      lists.overflowed[static_cast<std::size_t>(u)] = over;
+      for (std::int64_t run = 0; !over && run < runs_; ++run) {
+        for (const Candidate& c : found(u, run)) lists.indices.push_back(c.index);
+      }
+      lists.offsets.push_back(static_cast<std::int64_t>(lists.indices.size()));
+    }
+    return lists;
+  }
+
+ private:
+  using T = Tile<E>;
+  static constexpr int kHeight = T::kHeight, kWidth = T::kWidth, kGroup = T::kGroup;
+  using List = std::vector<Candidate>;
+
+  // A worker's lists, kept between tasks for their memory.
+  struct Worker {
+    std::vector<List> lists;
+    std::vector<Scored<float>> lowers;
+  };
+
+  // A block of users in one task.
+  struct Block {
+    Block(Search& search, std::int64_t begin, std::int64_t end, Worker& of)
+        : u0(begin),
+          u1(end),
+          users(end - begin, search.words_),
+          floor(static_cast<std::size_t>(users.padded), kInfinity),
+          full(static_cast<std::size_t>(end - begin), first_size(search.kept_)),
+          worker(of) {
+      std::fill_n(floor.begin(), end - begin, -kInfinity);
+      if (worker.lists.size() < full.size()) worker.lists.resize(full.size());
+      for (List& list : worker.lists) list.clear();
+      for (std::int64_t u = begin; u < end; ++u) search.pack_user(*this, u);
+    }
+
+    static std::int64_t first_size(std::int64_t kept) { return 2 * kept + 128; }
+
+    void raise(std::int64_t at, float threshold) {
+      // An upper end that equals the floor is still in, and the kernel's test is "greater than".
+      floor[static_cast<std::size_t>(at)] =
+          std::max(floor[static_cast<std::size_t>(at)], std::nextafter(threshold, -kInfinity));
+    }
+
+    std::int64_t u0, u1;
+    Users<E> users;
+    std::vector<float> floor;        // just below T; +inf: nothing of this row is wanted
+    std::vector<std::int64_t> full;  // the length at which a list is thinned out
+    Worker& worker;
+  };
+
+  void give_up(Block& block, std::int64_t at) {
+    given_up_[static_cast<std::size_t>(block.u0 + at)].store(true, std::memory_order_relaxed);
+    block.floor[static_cast<std::size_t>(at)] = kInfinity;
+    block.worker.lists[static_cast<std::size_t>(at)].clear();
+  }
+
+  void pack_user(Block& block, std::int64_t u) {
+    const std::int64_t at = u - block.u0, depth = args_.user.columns;
+    const float* row = args_.user.template at<float>(0, u, 0);
+    const auto get = [&](std::int64_t d) { return row[d * args_.user.column_stride]; };
+    auto* out = block.users.panels.data() + at / kHeight * kHeight * words_ * kGroup;
+    const auto place = [&](std::int64_t d) {
+      return (d / kGroup * kHeight + at % kHeight) * kGroup + d % kGroup;
+    };
+    Reduction r;
+    double rounding = kernel_rounding(depth);
+    if constexpr (kGroup == 4) {
+      std::int32_t sum = 0;
+      r = to_int8(get, depth, [&](std::int64_t d, std::int8_t q) {
+        out[place(d)] = q;
+        sum += q;
+      });
+      block.users.offset[static_cast<std::size_t>(at)] = -128 * sum;
+    } else {
+      r = to_bfloat16(get, depth, [&](std::int64_t d, bfloat16 x) { out[place(d)] = x; });
+      rounding *= 3;  // the sums over bfloat16 are rounded too, two products at a time
+    }
+    const float scale = args_.user_scale == nullptr ? 1.0F : args_.user_scale[u];
+    const double factor = std::abs(static_cast<double>(scale));
+    if (!r.bounded(scale)) return give_up(block, at);
+    const auto i = static_cast<std::size_t>(at);
+    block.users.step[i] = r.step * scale;
+    block.users.norm[i] = rounded_up(r.norm * factor);
+    block.users.error[i] = rounded_up((r.residual + rounding * r.norm) * factor);
+    if (given_up_[static_cast<std::size_t>(u)].load(std::memory_order_relaxed)) give_up(block, at);
+  }
+
+  // The columns of one tile: 32 items on the widest instruction set.
+  struct Columns {
+    Columns(const PackedCandidatesArgs& args, std::int64_t first) : p(first) {
+      const float* stats = args.stats + p / kPanelRows * 3 * kPanelRows + p % kPanelRows;
+      step = stats;
+      residual = stats + kPanelRows;
+      norm = stats + 2 * kPanelRows;
+      const auto count = static_cast<int>(std::min<std::int64_t>(kWidth, args.count - p));
+      valid = count == 32 ? ~0U : (1U << count) - 1;
+      Vec<float> r = Vec<float>::load(residual), n = Vec<float>::load(norm);
+      for (int j = 1; j < T::kVectors; ++j) {
+        r = maximum(r, Vec<float>::load(residual + j * Vec<float>::kSize));
+        n = maximum(n, Vec<float>::load(norm + j * Vec<float>::kSize));
+      }
+      most_residual = largest(r);
+      most_norm = largest(n);
+    }
+    std::int64_t p;
+    const float *step, *residual, *norm;
+    float most_residual, most_norm;
+    std::uint32_t valid;  // bit c: column c is an item, not padding
+  };
+
+  void score_panel(Block& block, std::int64_t p) {
+    if (p >= args_.count) return;
+    const Columns columns(args_, p);
+    const auto* panel = static_cast<const typename Dot<E>::Right*>(args_.panels) +
+                        (p / kPanelRows * kPanelRows * words_ + p % kPanelRows) * kGroup;
+    const RightSide<E> items{panel, kPanelRows * kGroup};
+    for (std::int64_t at = 0; at < block.u1 - block.u0; at += kHeight) {
+      const auto rows = static_cast<int>(std::min<std::int64_t>(kHeight, block.u1 - block.u0 - at));
+      score_tile(block, columns, items, at, rows);
+    }
+  }
+
+  // Approximate scores of a row of the tile, still without the bound.
+  static Vec<float> approximate(Vec<float> sum, std::int32_t) { return sum; }
+  static Vec<float> approximate(Vec<std::int32_t> sum, std::int32_t offset) {
+    return to_float(sum + Vec<std::int32_t>::broadcast(offset));
+  }
+
+  void score_tile(Block& block, const Columns& columns, const RightSide<E>& items, std::int64_t at,
+                  int rows) {
+    using V = Vec<float>;
+    const Users<E>& users = block.users;
+    float cutoffs[kHeight];
+    for (int r = 0; r < kHeight; ++r) {
+      const auto i = static_cast<std::size_t>(at + r);
+      cutoffs[r] = block.floor[i] - users.norm[i] * columns.most_residual -
+                   users.error[i] * columns.most_norm;
+    }
+    const auto epilogue = [&]<int kRows>(typename T::V(&sum)[kRows][T::kVectors]) {
+      std::uint32_t passed[kRows], any = 0;
+      V scores[kRows][T::kVectors];
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        const auto i = static_cast<std::size_t>(at + r);
+        passed[r] = 0;
+        for (int j = 0; j < T::kVectors; ++j) {
+          scores[r][j] = approximate(sum[r][j], users.offset[i]) *
+                         V::load(columns.step + j * V::kSize) * V::broadcast(users.step[i]);
+          passed[r] |= greater(scores[r][j], V::broadcast(cutoffs[r])) << (j * V::kSize);
+        }
+        any |= passed[r];
+      }
+      if ((any & columns.valid) == 0) [[likely]]
+        return;
+      alignas(64) float tile[kRows * kWidth];
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        for (int j = 0; j < T::kVectors; ++j) scores[r][j].store(tile + r * kWidth + j * V::kSize);
+      }
+      for (int r = 0; r < std::min(kRows, rows); ++r) {
+        const std::uint32_t wanted = passed[r] & columns.valid;
+        if (wanted != 0) collect(block, columns, at + r, wanted, tile + r * kWidth);
+      }
+    };
+    const PackedLeft<E> left{users.panels.data() + at * words_ * kGroup};
+    multiply<E>(left, items, words_, rows, epilogue);
+  }
+
+  [[gnu::noinline]] void collect(Block& block, const Columns& columns, std::int64_t at,
+                                 std::uint32_t passed, const float* scores) {
+    const auto i = static_cast<std::size_t>(at);
+    List& list = block.worker.lists[i];
+    for (; passed != 0; passed &= passed - 1) {
+      const int c = __builtin_ctz(passed);
+      const float bound =
+          block.users.norm[i] * columns.residual[c] + block.users.error[i] * columns.norm[c];
+      const float upper = scores[c] + bound;
+      if (!(upper > block.floor[i]) || !admitted_(block.u0 + at, columns.p + c)) continue;
+      list.push_back({scores[c] - bound, upper, columns.p + c});
+      if (static_cast<std::int64_t>(list.size()) >= block.full[i]) thin_out(block, at);
+    }
+  }
+
+  // Raises the floor by what the list knows and drops what is below it.
+  void thin_out(Block& block, std::int64_t at) {
+    List& list = block.worker.lists[static_cast<std::size_t>(at)];
+    const auto by_lower = [](const Candidate& a, const Candidate& b) { return a.lower > b.lower; };
+    if (static_cast<std::int64_t>(list.size()) >= kept_) {
+      std::nth_element(list.begin(), list.begin() + (kept_ - 1), list.end(), by_lower);
+      block.raise(at, list[static_cast<std::size_t>(kept_ - 1)].lower);
+    }
+    const float floor = block.floor[static_cast<std::size_t>(at)];
+    std::erase_if(list, [&](const Candidate& c) { return !(c.upper > floor); });
+    const auto size = static_cast<std::int64_t>(list.size());
+    block.full[static_cast<std::size_t>(at)] = std::max(Block::first_size(kept_), 2 * size);
+    if (size > limit_) give_up(block, at);
+  }
+
+  void hand_in(Block& block, std::int64_t u, std::int64_t run) {
+    const std::int64_t at = u - block.u0;
+    thin_out(block, at);
+    const List& list = block.worker.lists[static_cast<std::size_t>(at)];
+    std::vector<Scored<float>>& lowers = block.worker.lowers;
+    lowers.clear();
+    for (const Candidate& c : list) lowers.push_back({c.lower, c.index});
+    const std::int64_t size = std::min(kept_, static_cast<std::int64_t>(lowers.size()));
+    if (size < static_cast<std::int64_t>(lowers.size())) {
+      std::nth_element(lowers.begin(), lowers.begin() + (size - 1), lowers.end());
+    }
+    floors_.merge(u, lowers.data(), size);
+    found(u, run) = list;
+  }
+
+  // Drops what the final floor rules out, and sorts.
+  void filter(std::int64_t u) {
+    const float floor = floors_.threshold(u);
+    for (std::int64_t run = 0; run < runs_; ++run) {
+      List& list = found(u, run);
+      std::erase_if(list, [&](const Candidate& c) { return c.upper < floor; });
+      std::sort(list.begin(), list.end(),
+                [](const Candidate& a, const Candidate& b) { return a.index < b.index; });
+    }
+  }
+
+  List& found(std::int64_t u, std::int64_t run) {
+    return found_[static_cast<std::size_t>(u * runs_ + run)];
+  }
+
+  std::int64_t size_of_user(std::int64_t u) {
+    std::int64_t size = 0;
+    for (std::int64_t run = 0; run < runs_; ++run) {
+      size += static_cast<std::int64_t>(found(u, run).size());
+    }
+    return size;
+  }
+
+  const PackedCandidatesArgs& args_;
+  const std::int64_t words_, kept_, limit_;
+  const Admission admitted_;
+  const std::int64_t block_users_, blocks_, runs_, run_items_;
+  SharedTopK<float> floors_;  // of the lower ends
+  std::vector<List> found_;   // [users, runs]
+  std::vector<std::atomic<bool>> given_up_;
+  std::vector<Worker> workers_;
+};
+
+template <class E>
+CandidateLists search(const PackedCandidatesArgs& args, const Executor& executor) {
+  Search<E> search(args, executor);
+  executor.run(search.tasks(), [&](std::int64_t task, int worker) { search.run(task, worker); });
+  return search.finish(executor);
+}
+
+}  // namespace
+
+CandidateLists packed_candidates(const PackedCandidatesArgs& args, const Executor& executor) {
+  check_ragged(args.exclude, args.count, "exclude");
+  if (args.count == 0 || args.user.rows == 0) {
+    CandidateLists lists;
+    lists.offsets.assign(static_cast<std::size_t>(args.user.rows + 1), 0);
+    lists.overflowed.assign(static_cast<std::size_t>(args.user.rows), 0);
+    return lists;
+  }
+  return args.packing == Packing::int8 ? search<std::int8_t>(args, executor)
+                                       : search<bfloat16>(args, executor);
+}
+
+}  // namespace fusionops::cpu::FUSIONOPS_ISA
