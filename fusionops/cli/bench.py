@@ -59,7 +59,7 @@ def _files(suites: Path, names: list[str]) -> list[Path]:
 
 
 def _measure(files: list[Path], *, short: bool) -> Results:
-    """Run pytest on the suites, in a process of its own whose lines pass through to stderr."""
+    """Run pytest on the suites, in a process of its own: a fresh torch, nothing else loaded."""
     with tempfile.TemporaryDirectory(prefix="fusionops-bench-") as folder:
         data = Path(folder) / DATA
         command = [sys.executable, "-m", "pytest", *map(str, files), "--growth", "-v"]
@@ -67,7 +67,7 @@ def _measure(files: list[Path], *, short: bool) -> Results:
         command += ["--short"] if short else []
         # The command line lets waiting threads sleep; scripts of torch's users do not.
         environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
-        status = subprocess.run(command, stdout=sys.stderr, env=environment, check=False).returncode
+        status = _run(command, environment)
         if not data.exists():
             raise ValueError(
                 f"the suites ended with exit code {status} and without results; pytest said why"
@@ -77,6 +77,18 @@ def _measure(files: list[Path], *, short: bool) -> Results:
                 f"a suite failed (exit code {status}), so there is no report: pytest said why above"
             )
         return Results.from_json(json.loads(data.read_text(encoding="utf-8")))
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    """The exit code; every line appears on stderr, as stdout is for results."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+    return process.returncode
 
 
 def _write(results: Results, out: Path, command: str) -> None:
