@@ -3,8 +3,9 @@
 // A task is a block of users times a block of items. Both are packed into the worker's scratch,
 // which stays in its second-level cache; tiles then run item panel by item panel, so a panel of
 // items is read from the first level by every tile of users. Scales and the conversion to the
-// output's dtype are applied on the way out. Bound: 2 U P D operations, or, for D below about 50,
-// the U P elements that are written once.
+// output's dtype are applied on the way out. A result that no cache holds is written past the
+// caches, which spares reading every line before it is overwritten. Bound: 2 U P D operations, or,
+// for D below about 100, the U P elements that are written once.
 #include <algorithm>
 
 #include "cpu/kernels.h"
@@ -17,22 +18,7 @@ namespace {
 
 constexpr std::int64_t kUserBytes = 128 * 1024;  // packed users of a task
 constexpr std::int64_t kItemBytes = 256 * 1024;  // packed items of a task
-
-// Writes `rows` x `columns` of a tile, scaled, to out with the given row stride.
-template <class T, class Out>
-void store_tile(const T* tile, int rows, int columns, const T* row_scale, const T* column_scale,
-                Out* out, std::int64_t stride) {
-  for (int r = 0; r < rows; ++r) {
-    const T* from = tile + r * Tile<T>::kWidth;
-    Out* to = out + r * stride;
-    const T scale = row_scale == nullptr ? T(1) : row_scale[r];
-    for (int c = 0; c < columns; ++c) {
-      T x = from[c] * scale;
-      if (column_scale != nullptr) x *= column_scale[c];
-      narrow(x, to + c);
-    }
-  }
-}
+constexpr std::int64_t kStreamBytes = 16 << 20;  // a result larger than this is streamed
 
 template <class T, class Out>
 class Product {
@@ -45,7 +31,8 @@ class Product {
         user_blocks_(ceil_div(args.user.rows, users_)),
         item_blocks_(ceil_div(args.item.rows, items_)),
         user_panels_(executor.workers(), users_ * depth_),
-        item_panels_(executor.workers(), items_ * depth_) {}
+        item_panels_(executor.workers(), items_ * depth_),
+        streams_(can_stream()) {}
 
   std::int64_t tasks() const { return args_.user.batch * user_blocks_ * item_blocks_; }
 
@@ -60,31 +47,80 @@ class Product {
     pack_rows<kHeight>(args_.user, b, u0, u1, users);
     pack_rows<kWidth>(args_.item, b, p0, p1, items);
     for (std::int64_t p = p0; p < p1; p += kWidth) {
+      const Columns columns(args_, b, p, p1);
       for (std::int64_t u = u0; u < u1; u += kHeight) {
-        const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, u1 - u));
-        const int columns = static_cast<int>(std::min<std::int64_t>(kWidth, p1 - p));
-        alignas(64) T tile[kHeight * kWidth];
-        multiply<T>(PackedLeft<T>{users + (u - u0) * depth_},
-                    RightSide<T>{items + (p - p0) * depth_}, depth_, rows, StoreTile<T>{tile});
-        store_tile(
-            tile, rows, columns, scale(args_.user_scale, b * args_.user.rows + u),
-            scale(args_.item_scale, b * args_.item.rows + p),
-            static_cast<Out*>(args_.out.data) + (b * args_.user.rows + u) * args_.item.rows + p,
-            args_.item.rows);
+        score_tile(columns, b, u, std::min(kHeight, u1 - u), users + (u - u0) * depth_,
+                   items + (p - p0) * depth_);
       }
     }
+    if (streams_) finish_streaming();
   }
 
  private:
-  static constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
+  using V = Vec<T>;
+  static constexpr std::int64_t kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
 
-  static const T* scale(Scale values, std::int64_t at) {
-    return values == nullptr ? nullptr : static_cast<const T*>(values) + at;
+  // A panel of items, with their scales.
+  struct Columns {
+    Columns(const FusionMatrixArgs& args, std::int64_t b, std::int64_t first, std::int64_t end)
+        : p(first), count(std::min(kWidth, end - first)), scaled(args.item_scale != nullptr) {
+      if (!scaled) return;
+      const T* scales = static_cast<const T*>(args.item_scale) + b * args.item.rows + p;
+      std::fill(std::copy_n(scales, count, scale), scale + kWidth, T(1));
+    }
+    std::int64_t p, count;
+    bool scaled;
+    alignas(64) T scale[kWidth];
+  };
+
+  void score_tile(const Columns& columns, std::int64_t b, std::int64_t u, std::int64_t rows,
+                  const T* users, const T* items) const {
+    const std::int64_t first = b * args_.user.rows + u;
+    Out* out = static_cast<Out*>(args_.out.data) + first * args_.item.rows + columns.p;
+    const auto* scales =
+        args_.user_scale == nullptr ? nullptr : static_cast<const T*>(args_.user_scale) + first;
+    const auto epilogue = [&]<int kRows>(V(&sum)[kRows][Tile<T>::kVectors]) {
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        if (r >= rows) break;
+        for (int j = 0; j < Tile<T>::kVectors; ++j) {
+          if (scales != nullptr) sum[r][j] = sum[r][j] * V::broadcast(scales[r]);
+          if (columns.scaled) sum[r][j] = sum[r][j] * V::load(columns.scale + j * V::kSize);
+        }
+        write(sum[r], columns.count, out + r * args_.item.rows);
+      }
+    };
+    multiply<T>(PackedLeft<T>{users}, RightSide<T>{items}, depth_, static_cast<int>(rows),
+                epilogue);
+  }
+
+  void write(const V (&row)[Tile<T>::kVectors], std::int64_t count, Out* out) const {
+    if constexpr (std::is_same_v<T, Out>) {
+      if (count == kWidth) {
+        for (int j = 0; j < Tile<T>::kVectors; ++j) {
+          streams_ ? row[j].stream(out + j * V::kSize) : row[j].store(out + j * V::kSize);
+        }
+        return;
+      }
+    }
+    alignas(64) T values[kWidth];
+    for (int j = 0; j < Tile<T>::kVectors; ++j) row[j].store(values + j * V::kSize);
+    for (std::int64_t c = 0; c < count; ++c) narrow(values[c], out + c);
+  }
+
+  // Streaming stores want whole aligned vectors.
+  bool can_stream() const {
+    constexpr std::int64_t kLine = V::kSize * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t row = args_.item.rows * static_cast<std::int64_t>(sizeof(Out));
+    return std::is_same_v<T, Out> && row % kLine == 0 &&
+           reinterpret_cast<std::uintptr_t>(args_.out.data) % kLine == 0 &&
+           args_.out.batch * args_.out.rows * row > kStreamBytes;
   }
 
   const FusionMatrixArgs& args_;
   const std::int64_t depth_, users_, items_, user_blocks_, item_blocks_;
   Scratch<T> user_panels_, item_panels_;
+  const bool streams_;
 };
 
 }  // namespace

@@ -30,6 +30,7 @@ namespace {
 constexpr std::int64_t kUserBytes = 256 * 1024;  // packed users of a task
 constexpr std::int64_t kWantedTasks = 64;        // enough for the cores of a large machine
 constexpr std::int64_t kLeastItems = 4096;       // items worth a task
+constexpr std::int64_t kUsersPerTask = 16;       // of packing
 constexpr std::int64_t kChunkPanels = 32;        // between two looks at what other runs found
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -38,10 +39,10 @@ struct Candidate {
   std::int64_t index;
 };
 
-// What one user's row of the kernel needs, by column, so that a tile's rows are read side by side.
+// All users, reduced once a call; what a row of a tile needs stands by column, side by side.
 template <class E>
 struct Users {
-  explicit Users(std::int64_t rows, std::int64_t words)
+  Users(std::int64_t rows, std::int64_t words)
       : padded(round_up(rows, Tile<E>::kHeight)),
         panels(static_cast<std::size_t>(padded * words * Tile<E>::kGroup)),
         step(padded, 0.0F),
@@ -69,10 +70,16 @@ class Search {
         runs_(std::max<std::int64_t>(
             1, std::min(ceil_div(kWantedTasks, blocks_), args.count / kLeastItems))),
         run_items_(round_up(ceil_div(args.count, runs_), kPanelRows)),
+        users_(args.user.rows, words_),
         floors_(args.user.rows, kept_),
         found_(static_cast<std::size_t>(args.user.rows * runs_)),
         given_up_(static_cast<std::size_t>(args.user.rows)),
-        workers_(static_cast<std::size_t>(executor.workers())) {}
+        workers_(static_cast<std::size_t>(executor.workers())) {
+    executor.run(ceil_div(args.user.rows, kUsersPerTask), [&](std::int64_t task, int) {
+      const std::int64_t end = std::min(args.user.rows, (task + 1) * kUsersPerTask);
+      for (std::int64_t u = task * kUsersPerTask; u < end; ++u) pack_user(u);
+    });
+  }
 
   std::int64_t tasks() const { return blocks_ * runs_; }
 
@@ -118,19 +125,19 @@ class Search {
     std::vector<Scored<float>> lowers;
   };
 
-  // A block of users in one task.
+  // A block of users in one task; `at` counts from its first.
   struct Block {
     Block(Search& search, std::int64_t begin, std::int64_t end, Worker& of)
         : u0(begin),
           u1(end),
-          users(end - begin, search.words_),
-          floor(static_cast<std::size_t>(users.padded), kInfinity),
+          floor(static_cast<std::size_t>(round_up(end - begin, kHeight)), kInfinity),
           full(static_cast<std::size_t>(end - begin), first_size(search.kept_)),
           worker(of) {
-      std::fill_n(floor.begin(), end - begin, -kInfinity);
       if (worker.lists.size() < full.size()) worker.lists.resize(full.size());
       for (List& list : worker.lists) list.clear();
-      for (std::int64_t u = begin; u < end; ++u) search.pack_user(*this, u);
+      for (std::int64_t u = begin; u < end; ++u) {
+        if (!search.gave_up(u)) floor[static_cast<std::size_t>(u - begin)] = -kInfinity;
+      }
     }
 
     static std::int64_t first_size(std::int64_t kept) { return 2 * kept + 128; }
@@ -142,11 +149,14 @@ class Search {
     }
 
     std::int64_t u0, u1;
-    Users<E> users;
     std::vector<float> floor;        // just below T; +inf: nothing of this row is wanted
     std::vector<std::int64_t> full;  // the length at which a list is thinned out
     Worker& worker;
   };
+
+  bool gave_up(std::int64_t u) const {
+    return given_up_[static_cast<std::size_t>(u)].load(std::memory_order_relaxed);
+  }
 
   void give_up(Block& block, std::int64_t at) {
     given_up_[static_cast<std::size_t>(block.u0 + at)].store(true, std::memory_order_relaxed);
@@ -154,13 +164,14 @@ class Search {
     block.worker.lists[static_cast<std::size_t>(at)].clear();
   }
 
-  void pack_user(Block& block, std::int64_t u) {
-    const std::int64_t at = u - block.u0, depth = args_.user.columns;
+  void pack_user(std::int64_t u) {
+    const std::int64_t depth = args_.user.columns;
+    const auto i = static_cast<std::size_t>(u);
     const float* row = args_.user.template at<float>(0, u, 0);
     const auto get = [&](std::int64_t d) { return row[d * args_.user.column_stride]; };
-    auto* out = block.users.panels.data() + at / kHeight * kHeight * words_ * kGroup;
+    auto* out = users_.panels.data() + u / kHeight * kHeight * words_ * kGroup;
     const auto place = [&](std::int64_t d) {
-      return (d / kGroup * kHeight + at % kHeight) * kGroup + d % kGroup;
+      return (d / kGroup * kHeight + u % kHeight) * kGroup + d % kGroup;
     };
     Reduction r;
     double rounding = kernel_rounding(depth);
@@ -170,19 +181,20 @@ class Search {
         out[place(d)] = q;
         sum += q;
       });
-      block.users.offset[static_cast<std::size_t>(at)] = -128 * sum;
+      users_.offset[i] = -128 * sum;
     } else {
       r = to_bfloat16(get, depth, [&](std::int64_t d, bfloat16 x) { out[place(d)] = x; });
       rounding *= 3;  // the sums over bfloat16 are rounded too, two products at a time
     }
     const float scale = args_.user_scale == nullptr ? 1.0F : args_.user_scale[u];
     const double factor = std::abs(static_cast<double>(scale));
-    if (!r.bounded(scale)) return give_up(block, at);
-    const auto i = static_cast<std::size_t>(at);
-    block.users.step[i] = r.step * scale;
-    block.users.norm[i] = rounded_up(r.norm * factor);
-    block.users.error[i] = rounded_up((r.residual + rounding * r.norm) * factor);
-    if (given_up_[static_cast<std::size_t>(u)].load(std::memory_order_relaxed)) give_up(block, at);
+    if (!r.bounded(scale)) {
+      given_up_[i].store(true, std::memory_order_relaxed);
+      return;
+    }
+    users_.step[i] = r.step * scale;
+    users_.norm[i] = rounded_up(r.norm * factor);
+    users_.error[i] = rounded_up((r.residual + rounding * r.norm) * factor);
   }
 
   // The columns of one tile: 32 items on the widest instruction set.
@@ -229,51 +241,57 @@ class Search {
   void score_tile(Block& block, const Columns& columns, const RightSide<E>& items, std::int64_t at,
                   int rows) {
     using V = Vec<float>;
-    const Users<E>& users = block.users;
+    const std::int64_t u = block.u0 + at;
     float cutoffs[kHeight];
     for (int r = 0; r < kHeight; ++r) {
-      const auto i = static_cast<std::size_t>(at + r);
-      cutoffs[r] = block.floor[i] - users.norm[i] * columns.most_residual -
-                   users.error[i] * columns.most_norm;
+      const auto i = static_cast<std::size_t>(u + r);
+      cutoffs[r] = block.floor[static_cast<std::size_t>(at + r)] -
+                   users_.norm[i] * columns.most_residual - users_.error[i] * columns.most_norm;
     }
+    const auto score = [&](typename T::V sum, int r, int j) {
+      const auto i = static_cast<std::size_t>(u + r);
+      return approximate(sum, users_.offset[i]) * V::load(columns.step + j * V::kSize) *
+             V::broadcast(users_.step[i]);
+    };
     const auto epilogue = [&]<int kRows>(typename T::V(&sum)[kRows][T::kVectors]) {
       std::uint32_t passed[kRows], any = 0;
-      V scores[kRows][T::kVectors];
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
-        const auto i = static_cast<std::size_t>(at + r);
         passed[r] = 0;
         for (int j = 0; j < T::kVectors; ++j) {
-          scores[r][j] = approximate(sum[r][j], users.offset[i]) *
-                         V::load(columns.step + j * V::kSize) * V::broadcast(users.step[i]);
-          passed[r] |= greater(scores[r][j], V::broadcast(cutoffs[r])) << (j * V::kSize);
+          const std::uint32_t bits = greater(score(sum[r][j], r, j), V::broadcast(cutoffs[r]));
+          passed[r] |= bits << (j * V::kSize);
         }
         any |= passed[r];
       }
       if ((any & columns.valid) == 0) [[likely]]
         return;
+      // Computed again: keeping both sums and scores would not fit the registers.
       alignas(64) float tile[kRows * kWidth];
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
-        for (int j = 0; j < T::kVectors; ++j) scores[r][j].store(tile + r * kWidth + j * V::kSize);
+        for (int j = 0; j < T::kVectors; ++j) {
+          score(sum[r][j], r, j).store(tile + r * kWidth + j * V::kSize);
+        }
       }
       for (int r = 0; r < std::min(kRows, rows); ++r) {
         const std::uint32_t wanted = passed[r] & columns.valid;
         if (wanted != 0) collect(block, columns, at + r, wanted, tile + r * kWidth);
       }
     };
-    const PackedLeft<E> left{users.panels.data() + at * words_ * kGroup};
+    const PackedLeft<E> left{users_.panels.data() + u * words_ * kGroup};
     multiply<E>(left, items, words_, rows, epilogue);
   }
 
   [[gnu::noinline]] void collect(Block& block, const Columns& columns, std::int64_t at,
                                  std::uint32_t passed, const float* scores) {
     const auto i = static_cast<std::size_t>(at);
+    const auto of = static_cast<std::size_t>(block.u0 + at);
     List& list = block.worker.lists[i];
     for (; passed != 0; passed &= passed - 1) {
       const int c = __builtin_ctz(passed);
       const float bound =
-          block.users.norm[i] * columns.residual[c] + block.users.error[i] * columns.norm[c];
+          users_.norm[of] * columns.residual[c] + users_.error[of] * columns.norm[c];
       const float upper = scores[c] + bound;
       if (!(upper > block.floor[i]) || !admitted_(block.u0 + at, columns.p + c)) continue;
       list.push_back({scores[c] - bound, upper, columns.p + c});
@@ -338,6 +356,7 @@ class Search {
   const std::int64_t words_, kept_, limit_;
   const Admission admitted_;
   const std::int64_t block_users_, blocks_, runs_, run_items_;
+  Users<E> users_;
   SharedTopK<float> floors_;  // of the lower ends
   std::vector<List> found_;   // [users, runs]
   std::vector<std::atomic<bool>> given_up_;
