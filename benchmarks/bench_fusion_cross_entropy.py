@@ -84,6 +84,7 @@ SUITE = Suite(
     work=lambda case: bounds.fusion_cross_entropy(*case.shape, case.direction == BACKWARD),
     shapes=(Shape(256, 10_000, 64), Shape(2048, 50_000, 64)),
     growth=doubling(64, 64),
+    not_in_growth=(COMPILE, CHUNKED),
     growth_direction=BACKWARD,
 )
 

@@ -111,8 +111,8 @@ def _hold(config: pytest.Config, operator: str, suite: Suite, group: Group) -> N
         results.operators.append(Operator(operator, suite.title, ours))
     rows = {}
     for contender in suite.contenders:
-        if group.growth and contender == COMPILE:
-            continue  # half a minute of compilation for each size
+        if group.growth and contender in suite.not_in_growth:
+            continue
         rows[contender] = row = Measurement(
             operator, *group.shape, group.direction, contender, growth=group.growth
         )
@@ -174,15 +174,19 @@ def _first(call: Call, case: Case) -> tuple[torch.Tensor, ...]:
 def _results(config: pytest.Config) -> Results:
     """What was measured so far; the machine itself is measured before the first contest."""
     if results_key not in config.stash:
-        config.stash[machine_key] = Machine.measure()
+        config.stash[machine_key] = _measured(config)
         config.stash[works_key] = []
         config.stash[results_key] = Results(info.report(), {})
     return config.stash[results_key]
 
 
+def _measured(config: pytest.Config) -> Machine:
+    return Machine.measure(0.03 if config.getoption("short") else 0.2)
+
+
 def _add_bounds(config: pytest.Config, results: Results) -> None:
     """By the better of the machine's rates before the first contest and after the last."""
-    machine = config.stash[machine_key].best_of(Machine.measure())
+    machine = config.stash[machine_key].best_of(_measured(config))
     results.rates = machine.as_json()
     for row, work in config.stash[works_key]:
         bound = machine.bound(work)

@@ -96,8 +96,8 @@ class Machine:
     memory: dict[str, float]
 
     @classmethod
-    def measure(cls, seconds: float = 0.1) -> Machine:
-        """Measure all of them, `seconds` each."""
+    def measure(cls, seconds: float) -> Machine:
+        """Measure all of them, at least `seconds` each."""
         tile = {
             kind: {depth: _native.operation_rate(kind, depth, seconds) for depth in TILE_DEPTHS}
             for kind in KINDS

@@ -98,6 +98,8 @@ class Suite:
         Those of `shapes` whose both passes would take the run too long.
     growth : tuple of Shape
         tuple[Shape, ...] that double, for the plot of time against size.
+    not_in_growth : tuple of str
+        Contenders that would take minutes at those sizes.
     growth_direction : str
         What is plotted; an operator made for training is plotted with its backward pass.
     directions : tuple of str
@@ -115,6 +117,7 @@ class Suite:
     shapes: tuple[Shape, ...] = DEFAULT_SHAPES
     forward_only: tuple[Shape, ...] = ()
     growth: tuple[Shape, ...] = ()
+    not_in_growth: tuple[str, ...] = (COMPILE,)  # half a minute of compilation for each size
     growth_direction: str = FORWARD
     directions: tuple[str, ...] = DIRECTIONS
     stray_rows: float = 0.0

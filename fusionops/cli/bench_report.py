@@ -205,6 +205,10 @@ def ratio(theirs: float | None, ours: float | None) -> float | None:
     return None if theirs is None or not ours else theirs / ours
 
 
+def _any_timed(rows: Iterable[Measurement]) -> bool:
+    return any(row.median is not None for row in rows)
+
+
 def _scaled(value: float | None, factor: float, form: str) -> str:
     return NOTHING if value is None else format(value * factor, f",{form}")
 
@@ -217,9 +221,9 @@ def terminal(results: Results) -> str:
     for operator in results.operators:
         rows, growth = (results.of(operator, growth=which) for which in (False, True))
         parts.append(f"\n{operator.name}: {operator.title}")
-        if rows:
+        if _any_timed(rows):
             parts.append(comparison_table(operator, rows).text())
-        if growth:
+        if _any_timed(growth):
             parts.append(f"  {growth_title(growth)}")
             parts.append(growth_table(operator, growth).text())
         parts += [f"  - {gap}" for gap in gaps([*rows, *growth])]
@@ -242,9 +246,9 @@ def markdown(results: Results, command: str, pictures: Sequence[tuple[str, str]]
     for operator in results.operators:
         rows, growth = (results.of(operator, growth=which) for which in (False, True))
         parts += [f"## {operator.name}", f"{operator.title[:1].upper()}{operator.title[1:]}."]
-        if rows:
+        if _any_timed(rows):
             parts.append(comparison_table(operator, rows).markdown())
-        if growth:
+        if _any_timed(growth):
             parts += [f"{growth_title(growth)}:", growth_table(operator, growth).markdown()]
         if missing := gaps([*rows, *growth]):
             parts.append("\n".join(f"* {gap}" for gap in missing))
