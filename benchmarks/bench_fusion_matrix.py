@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from comparison.cases import BACKWARD, COMPILE, EAGER, OURS, PEER, Call, Case, call_of, gaussians
+from comparison import bounds
+from comparison.cases import (
+    BACKWARD,
+    COMPILE,
+    DEFAULT_SHAPES,
+    EAGER,
+    OURS,
+    Call,
+    Case,
+    Suite,
+    call_of,
+    doubling,
+    gaussians,
+)
 from comparison.memory import require_matrices
 from torch import Tensor
 
 from fusionops import fusion_matrix, reference
 
-TITLE = "diagonal; peer: the product with items normalised first, torch.nn.functional.normalize"
+NORMALISED = "normalised first"
 
 
 def normalize_first(user: Tensor, item: Tensor) -> Tensor:
@@ -23,7 +36,7 @@ FUNCTIONS: dict[str, Any] = {
     OURS: fusion_matrix,
     EAGER: reference.fusion_matrix,
     COMPILE: reference.fusion_matrix,
-    PEER: normalize_first,
+    NORMALISED: normalize_first,
 }
 
 
@@ -38,5 +51,15 @@ def setup(case: Case) -> Call:
     return call_of(case, FUNCTIONS[case.contender], (user, item), *upstream)
 
 
-def bench_fusion_matrix(contest: Any, case: Case) -> None:
-    contest(setup, case, title=TITLE)
+SUITE = Suite(
+    title="diagonal; normalised first: the product with torch.nn.functional.normalize(item)",
+    contenders=tuple(FUNCTIONS),
+    setup=setup,
+    work=lambda case: bounds.fusion_matrix(*case.shape, case.direction == BACKWARD),
+    forward_only=DEFAULT_SHAPES[2:],
+    growth=doubling(16, 64),
+)
+
+
+def bench_fusion_matrix(contest: Any) -> None:
+    contest()

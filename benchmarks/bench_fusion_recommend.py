@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from comparison.cases import BACKWARD, COMPILE, EAGER, OURS, PEER, Call, Case, call_of, gaussians
+from comparison import bounds
+from comparison.cases import (
+    BACKWARD,
+    COMPILE,
+    DEFAULT_SHAPES,
+    EAGER,
+    OURS,
+    Call,
+    Case,
+    Suite,
+    call_of,
+    doubling,
+    gaussians,
+)
 from comparison.memory import require_matrices
 from torch import Tensor
 
 from fusionops import fusion_recommend, reference
 
 R = 64
-TITLE = f"R = {R}, diagonal; peer: eager reassociated by hand, user @ (item.T @ values)"
+BY_HAND = "by hand"
 
 
 def reassociated(user: Tensor, item: Tensor, values: Tensor) -> Tensor:
@@ -24,7 +37,7 @@ FUNCTIONS: dict[str, Any] = {
     OURS: fusion_recommend,
     EAGER: reference.fusion_recommend,
     COMPILE: reference.fusion_recommend,
-    PEER: reassociated,
+    BY_HAND: reassociated,
 }
 
 
@@ -40,5 +53,15 @@ def setup(case: Case) -> Call:
     return call_of(case, FUNCTIONS[case.contender], (user, item, values), *upstream)
 
 
-def bench_fusion_recommend(contest: Any, case: Case) -> None:
-    contest(setup, case, title=TITLE)
+SUITE = Suite(
+    title=f"R = {R}, diagonal; by hand: eager reassociated, user @ (item.T @ values)",
+    contenders=tuple(FUNCTIONS),
+    setup=setup,
+    work=lambda case: bounds.fusion_recommend(*case.shape, R, case.direction == BACKWARD),
+    forward_only=DEFAULT_SHAPES[2:],
+    growth=doubling(64, 64),
+)
+
+
+def bench_fusion_recommend(contest: Any) -> None:
+    contest()

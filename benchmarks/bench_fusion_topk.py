@@ -5,25 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from comparison import bounds
 from comparison.cases import (
     BACKWARD,
     COMPILE,
+    DEFAULT_SHAPES,
     EAGER,
+    FAISS,
     OURS,
-    PEER,
+    USEARCH,
     Call,
     Case,
+    Suite,
     UnavailableError,
     call_of,
+    doubling,
     gaussians,
 )
 from comparison.memory import require_matrices
+from comparison.peers import search_of
 from torch import Tensor
 
 from fusionops import fusion_topk, reference
 
 K = 20
-TITLE = f"k = {K}, diagonal; peer: faiss IndexFlatIP, its index of normalised items built before"
 
 
 def ours(user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,32 +54,29 @@ def setup(case: Case) -> Call:
     if case.contender in (EAGER, COMPILE):
         require_matrices(case)
     user, item = gaussians((users, features), (items, features))
-    if case.contender == PEER:
-        return _faiss(case, user, item)
+    if case.contender in (FAISS, USEARCH):
+        if case.direction == BACKWARD:
+            raise UnavailableError("it has no backward pass")
+        return search_of(case.contender, user, item, K)
     # Ones, so that neighbours which swapped places by rounding still get equal gradients.
     upstream = torch.ones(users, K) if case.direction == BACKWARD else None
     return call_of(case, FUNCTIONS[case.contender], (user, item), upstream)
 
 
-def _faiss(case: Case, user: Tensor, item: Tensor) -> Call:
-    if case.direction == BACKWARD:
-        raise UnavailableError("faiss has no backward pass")
-    try:
-        import faiss
-    except ImportError as error:
-        raise UnavailableError(f"faiss cannot be imported: {error}") from error
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    index = faiss.IndexFlatIP(item.shape[1])
-    index.add(torch.nn.functional.normalize(item, dim=-1).numpy())
-    queries = user.numpy()
-
-    def search() -> tuple[Tensor, ...]:
-        scores, indices = index.search(queries, K)
-        return torch.from_numpy(scores), torch.from_numpy(indices)
-
-    return search
-
-
-def bench_fusion_topk(contest: Any, case: Case) -> None:
+SUITE = Suite(
+    title=(
+        f"k = {K}, diagonal; faiss: IndexFlatIP, usearch: exact search, both over items that were "
+        "normalised and indexed before"
+    ),
+    contenders=(*FUNCTIONS, FAISS, USEARCH),
+    setup=setup,
+    work=lambda case: bounds.fusion_topk(*case.shape, K, case.direction == BACKWARD),
+    forward_only=DEFAULT_SHAPES[2:],
+    growth=doubling(64, 64),
     # A swap at the k-th place by rounding sends a row's gradient to another item.
-    contest(setup, case, title=TITLE, stray_rows=0.01 if case.direction == BACKWARD else 0.0)
+    stray_rows=0.01,
+)
+
+
+def bench_fusion_topk(contest: Any) -> None:
+    contest()

@@ -1,39 +1,49 @@
-"""Options, cases and the tables at the end; see README.md."""
+"""Options, the contest that every suite holds, and the tables at the end; see README.md."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
+from comparison.agreement import assert_agree
+from comparison.bounds import Machine, Work
 from comparison.cases import (
     BACKWARD,
     COMPILE,
-    CONTENDERS,
-    DIRECTIONS,
-    OURS,
+    Call,
     Case,
-    Setup,
     Shape,
+    Suite,
     UnavailableError,
-    assert_agree,
 )
 from comparison.memory import peak_of
-from comparison.table import Measurement, render, write_report
+from comparison.timing import interleave
 
 from fusionops import info
+from fusionops.cli.bench_report import Measurement, Operator, Results, terminal
+from fusionops.files import write_atomically
 
-SHAPES = (Shape(256, 10_000, 64), Shape(1024, 100_000, 64), Shape(16, 1_000_000, 128))
-# Both passes of the last shape would take the plain run past its eight minutes.
-FORWARD_ONLY = SHAPES[2:]
+results_key = pytest.StashKey[Results]()
+machine_key = pytest.StashKey[Machine]()
+works_key = pytest.StashKey[list[tuple[Measurement, Work]]]()
 
-rows_key = pytest.StashKey[list[Measurement]]()
-titles_key = pytest.StashKey[dict[str, str]]()
 
-Contest = Callable[..., None]
+class Group(NamedTuple):
+    """What the contenders of a suite are compared at."""
+
+    shape: Shape
+    direction: str
+    growth: bool = False
+
+    def __str__(self) -> str:
+        words = ("x".join(map(str, self.shape)), self.direction, "growth" if self.growth else "")
+        return "-".join(filter(None, words))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--short",
         action="store_true",
         help="smoke run: the first shape, few rounds, no torch.compile",
+    )
+    group.addoption(
+        "--growth", action="store_true", help="also measure time against size, items doubling"
     )
     group.addoption(
         "--shapes",
@@ -59,73 +72,95 @@ def _shapes(text: str) -> tuple[Shape, ...]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[rows_key] = []
-    config.stash[titles_key] = {}
+def pytest_configure() -> None:
+    # The NumPy face gets as many threads as torch; its pool reads this at every call.
+    os.environ["FUSIONOPS_NUM_THREADS"] = str(torch.get_num_threads())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" in metafunc.fixturenames:
-        cases = list(_cases(metafunc.config))
-        metafunc.parametrize("case", cases, ids=map(str, cases))
+    if "contest" in metafunc.fixturenames:
+        suite: Suite = metafunc.module.SUITE
+        groups = list(_groups(suite, metafunc.config))
+        metafunc.parametrize("contest", groups, ids=map(str, groups), indirect=True)
 
 
-def _cases(config: pytest.Config) -> Iterator[Case]:
+def _groups(suite: Suite, config: pytest.Config) -> Iterator[Group]:
     short, chosen = config.getoption("short"), config.getoption("shapes")
-    shapes = chosen or (SHAPES[:1] if short else SHAPES)
-    for direction in DIRECTIONS:
+    shapes = chosen or (suite.shapes[:1] if short else suite.shapes)
+    for direction in suite.directions:
         for shape in shapes:
-            if direction == BACKWARD and not chosen and shape in FORWARD_ONLY:
-                continue
-            # Contenders of one shape follow each other, so that a slow spell hits all of them.
-            for contender in CONTENDERS:
-                yield Case(shape, direction, contender)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("short"):
-        for item in items:
-            item.add_marker(pytest.mark.benchmark(max_time=0.05, min_rounds=3))
+            if chosen or direction != BACKWARD or shape not in suite.forward_only:
+                yield Group(shape, direction)
+    if config.getoption("growth"):
+        for shape in suite.growth[:2] if short else suite.growth:
+            yield Group(shape, suite.growth_direction, growth=True)
 
 
 @pytest.fixture
-def contest(request: pytest.FixtureRequest) -> Contest:
-    """Checks a contender against ours, then measures its time and its memory."""
+def contest(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Compares what the contenders return, then takes their time in turns and their memory."""
+    config, group = request.config, request.param
+    operator = request.path.stem.removeprefix("bench_")
+    return lambda: _hold(config, operator, request.module.SUITE, group)
 
-    def run(setup: Setup, case: Case, *, title: str, stray_rows: float = 0.0) -> None:
-        operator = request.path.stem.removeprefix("bench_")
-        row = Measurement(operator, case)
-        request.config.stash[rows_key].append(row)
-        request.config.stash[titles_key][operator] = title
+
+def _hold(config: pytest.Config, operator: str, suite: Suite, group: Group) -> None:
+    results = _results(config)
+    if operator not in (known.name for known in results.operators):
+        ours = list(suite.contenders[: suite.ours])
+        results.operators.append(Operator(operator, suite.title, ours))
+    rows = {}
+    for contender in suite.contenders:
+        if group.growth and contender in suite.not_in_growth:
+            continue
+        rows[contender] = row = Measurement(
+            operator, *group.shape, group.direction, contender, growth=group.growth
+        )
+        if contender in suite.contenders[: suite.ours]:
+            work = suite.work(Case(group.shape, group.direction, contender))
+            config.stash[works_key].append((row, work))
+    results.measurements += rows.values()
+
+    calls = _agreeing(suite, group, rows, short=config.getoption("short"))
+    seconds, rounds = (0.05, 3) if config.getoption("short") else (1.0, 3 if group.growth else 5)
+    measured = interleave(list(calls.values()), seconds=seconds, rounds=rounds)
+    for contender, times in zip(calls, measured, strict=True):
+        row = rows[contender]
+        row.median, row.minimum = times.median, times.minimum
+        row.spread, row.rounds = times.spread, times.rounds
+        if not group.growth:
+            try:
+                row.peak_bytes = peak_of(suite.setup, Case(group.shape, group.direction, contender))
+            except UnavailableError as absence:
+                row.reason = str(absence)
+
+
+def _agreeing(
+    suite: Suite, group: Group, rows: dict[str, Measurement], *, short: bool
+) -> dict[str, Call]:
+    """The calls of those who can take part, each of which has been called and agrees with ours."""
+    calls: dict[str, Call] = {}
+    reference: tuple[torch.Tensor, ...] = ()
+    for contender, row in rows.items():
+        case = Case(group.shape, group.direction, contender)
         try:
-            if case.contender == COMPILE and request.config.getoption("short"):
+            if short and contender == COMPILE:
                 raise UnavailableError("left out by --short")
-            call = setup(case)
-            result = _first(call, case)
+            call = suite.setup(case)
+            found = _first(call, case)
         except UnavailableError as absence:
             row.reason = str(absence)
-            pytest.skip(row.reason)
-        if case.contender != OURS:
-            ours = setup(replace(case, contender=OURS))()
-            assert_agree(ours, result, stray_rows=stray_rows)
-            del ours
-        del result
-
-        benchmark = request.getfixturevalue("benchmark")
-        benchmark(call)
-        if benchmark.stats is not None:  # None under --benchmark-disable
-            stats = benchmark.stats.stats
-            row.median, row.minimum, row.spread = stats.median, stats.min, stats.iqr
-            row.rounds = stats.rounds
-        try:
-            row.peak = peak_of(setup, case)
-        except UnavailableError as absence:
-            row.reason = str(absence)
-
-    return run
+            continue
+        if calls:
+            stray = suite.stray_rows if group.direction == BACKWARD else 0.0
+            assert_agree(reference, found, stray_rows=stray)
+        else:
+            reference = found
+        calls[contender] = call
+    return calls
 
 
-def _first(call: Callable[[], tuple[torch.Tensor, ...]], case: Case) -> tuple[torch.Tensor, ...]:
+def _first(call: Call, case: Case) -> tuple[torch.Tensor, ...]:
     """The first call, which compiles: a failure of torch.compile is a gap in the table."""
     try:
         return call()
@@ -136,24 +171,39 @@ def _first(call: Callable[[], tuple[torch.Tensor, ...]], case: Case) -> tuple[to
         raise UnavailableError(f"{type(error).__name__}: {reason}") from error
 
 
+def _results(config: pytest.Config) -> Results:
+    """What was measured so far; the machine itself is measured before the first contest."""
+    if results_key not in config.stash:
+        config.stash[machine_key] = _measured(config)
+        config.stash[works_key] = []
+        config.stash[results_key] = Results(info.report(), {})
+    return config.stash[results_key]
+
+
+def _measured(config: pytest.Config) -> Machine:
+    return Machine.measure(0.03 if config.getoption("short") else 0.2)
+
+
+def _add_bounds(config: pytest.Config, results: Results) -> None:
+    """By the better of the machine's rates before the first contest and after the last."""
+    machine = config.stash[machine_key].best_of(_measured(config))
+    results.rates = machine.as_json()
+    for row, work in config.stash[works_key]:
+        bound = machine.bound(work)
+        row.bound, row.bound_by = bound.seconds, bound.by
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    rows = config.stash[rows_key]
-    if not rows:
+    if results_key not in config.stash:
         return
-    machine = info.report()
+    results = config.stash[results_key]
+    _add_bounds(config, results)
     terminalreporter.section("fusionops benchmarks")
-    terminalreporter.write_line(
-        f"{machine['processor']}, {machine['torch_threads']} threads, torch {machine['torch']}, "
-        f"kernels {machine['native']['isa']}; float32. A ratio above 1 means ours is faster."
-    )
-    for operator, title in config.stash[titles_key].items():
-        terminalreporter.write_line("")
-        of_operator = [row for row in rows if row.operator == operator]
-        terminalreporter.write_line(render(operator, title, of_operator))
+    terminalreporter.write_line(terminal(results))
     path = config.getoption("report")
     if path is not None:
-        write_report(path, machine, rows)
+        write_atomically(path, (json.dumps(results.as_json(), indent=2) + "\n").encode())
         terminalreporter.write_line(f"\nwritten: {path}")

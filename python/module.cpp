@@ -9,6 +9,7 @@
 #include "catalog.h"
 #include "cpu/kernels.h"
 #include "numpy_view.h"
+#include "probe.h"
 #include "thread_pool.h"
 
 namespace fusionops::python_face {
@@ -143,6 +144,7 @@ PYBIND11_MODULE(_native, m) {
         "The k best items of every user -> (scores [U, k], indices [U, k]); exclude and candidates "
         "are (offsets, indices).");
   define_catalog(m);
+  define_probes(m);
 }
 
 }  // namespace fusionops::python_face

@@ -1,4 +1,8 @@
-"""A case: one contender at one shape in one direction, and how to turn it into a call."""
+"""A case: one contender at one shape in one direction, and how to turn it into a call.
+
+A suite names the contenders of an operator, ours first, and has a factory that turns a case into a
+call. Speed, memory and agreement are all taken from what that call does.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-OURS, EAGER, COMPILE, PEER = CONTENDERS = ("fusionops", "eager", "torch.compile", "peer")
+from comparison.bounds import Work
+
+OURS, EAGER, COMPILE = "fusionops", "eager", "torch.compile"
+FAISS, USEARCH = "faiss", "usearch"
 FORWARD, BACKWARD = DIRECTIONS = ("forward", "forward+backward")
 
 Call = Callable[[], tuple[Tensor, ...]]
@@ -51,9 +58,69 @@ class Case:
         return "-".join(("x".join(map(str, self.shape)), self.direction, self.contender))
 
 
-# The factory of an operator: a case becomes a call that does the work once. Speed, memory and
-# agreement are all taken from what it returns.
+# A case becomes a call that does the work once, or raises UnavailableError.
 Setup = Callable[[Case], Call]
+
+DEFAULT_SHAPES = (Shape(256, 10_000, 64), Shape(1024, 100_000, 64), Shape(16, 1_000_000, 128))
+"""A small call, the middle of the field, and few users against a large catalogue."""
+
+
+def doubling(
+    users: int, features: int, first: int = 62_500, last: int = 4_000_000
+) -> tuple[Shape, ...]:
+    """Shapes of twice the items each, for the plot of time against size."""
+    sizes = []
+    while first <= last:
+        sizes.append(Shape(users, first, features))
+        first *= 2
+    return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """How an operator is measured, and against whom.
+
+    Attributes
+    ----------
+    title : str
+        What was computed, and who the peers are.
+    contenders : tuple of str
+        Ours first: the results of all others are compared with those of the first.
+    setup : callable
+        The factory of the calls.
+    work : callable
+        The least work of one call; see :mod:`comparison.bounds`.
+    ours : int
+        How many of `contenders` are ours; each gets a column of ratios.
+    shapes : tuple of Shape
+        The first is the one of the smoke run.
+    forward_only : tuple of Shape
+        Those of `shapes` whose both passes would take the run too long.
+    growth : tuple of Shape
+        tuple[Shape, ...] that double, for the plot of time against size.
+    not_in_growth : tuple of str
+        Contenders that would take minutes at those sizes.
+    growth_direction : str
+        What is plotted; an operator made for training is plotted with its backward pass.
+    directions : tuple of str
+        Without the backward pass where nothing can be differentiated.
+    stray_rows : float
+        The share of rows that may disagree in the backward pass; see
+        :func:`comparison.agreement.assert_agree`.
+    """
+
+    title: str
+    contenders: tuple[str, ...]
+    setup: Setup
+    work: Callable[[Case], Work]
+    ours: int = 1
+    shapes: tuple[Shape, ...] = DEFAULT_SHAPES
+    forward_only: tuple[Shape, ...] = ()
+    growth: tuple[Shape, ...] = ()
+    not_in_growth: tuple[str, ...] = (COMPILE,)  # half a minute of compilation for each size
+    growth_direction: str = FORWARD
+    directions: tuple[str, ...] = DIRECTIONS
+    stray_rows: float = 0.0
 
 
 @functools.lru_cache(maxsize=1)
@@ -82,7 +149,7 @@ def call_of(
     Parameters
     ----------
     case : Case
-        Whose contender decides whether `function` is compiled.
+        Whose contender decides whether `function` is compiled by ``torch.compile``.
     function : callable
         Of `inputs`; returns a tensor, or a tuple whose first is the differentiable one.
     inputs : tuple of Tensor
@@ -117,32 +184,3 @@ def call_of(
 
 def _outputs(result: object) -> tuple[Tensor, ...]:
     return (result,) if isinstance(result, Tensor) else tuple(result)  # type: ignore[arg-type]
-
-
-def assert_agree(
-    ours: tuple[Tensor, ...],
-    theirs: tuple[Tensor, ...],
-    *,
-    tolerance: float = 1e-4,
-    stray_rows: float = 0.0,
-) -> None:
-    """Floating results must agree to `tolerance` of the largest entry, row by row.
-
-    Of indices, one in a hundred may differ: float32 sums in another order swap neighbours whose
-    scores are equal to rounding. `stray_rows` is the share of rows that may differ in floating
-    results, for gradients that follow such a swap.
-    """
-    assert len(ours) == len(theirs), f"{len(ours)} results of ours, {len(theirs)} of theirs"
-    for place, (our, their) in enumerate(zip(ours, theirs, strict=True)):
-        assert our.shape == their.shape, f"result {place}: {our.shape} and {their.shape}"
-        if not our.is_floating_point():
-            swapped = (our != their).double().mean().item()
-            assert swapped <= 0.01, f"result {place}: {swapped:.2%} of the indices differ"
-            continue
-        furthest = (our - their).abs_().amax(-1) / our.abs().max()
-        # Counted by what agrees, so that a NaN is a disagreement.
-        stray = 1.0 - (furthest <= tolerance).double().mean().item()
-        assert stray <= stray_rows, (
-            f"result {place}: {stray:.2%} of the rows differ by more than {tolerance:g} of the "
-            f"largest entry, the worst by {furthest.max().item():.3g}"
-        )

@@ -65,7 +65,8 @@ def _measure(sender: Connection, setup: Setup, case: Case, threads: int) -> None
 def _rise(setup: Setup, case: Case) -> int:
     if case.contender != COMPILE:
         # Thread stacks and the pages of libraries are no part of an operator's memory.
-        setup(replace(case, shape=Shape(8, 1024, case.shape.features)))()
+        users, items, features = case.shape
+        setup(replace(case, shape=Shape(8, 8 if users == items else 1024, features)))()
     call = setup(case)
     if case.contender == COMPILE:
         call()  # compiles, for this shape only

@@ -82,7 +82,8 @@ void backward(const FusionContrastiveBackwardArgs& args, const SoftmaxRows& rows
     weights.column_weight[at] = half / statistics[3 * n + i];
     weights.target_weight[at] = grad[i];
   }
-  SoftmaxBackward<T, false, true, false>(args.forward.logits, args.out, rows, weights, packed, executor)
+  SoftmaxBackward<T, false, true, false>(args.forward.logits, args.out, rows, weights, packed,
+                                         executor)
       .run();
 }
 

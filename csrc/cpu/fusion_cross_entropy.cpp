@@ -100,7 +100,8 @@ void backward(const FusionCrossEntropyBackwardArgs& args, const SoftmaxRows& row
           grad[u] * smoothing / static_cast<T>(rows.kept(static_cast<std::int64_t>(i), items));
     }
   }
-  SoftmaxBackward<T, kSmooth, false, kSkip>(logits, args.out, rows, weights, packed, executor).run();
+  SoftmaxBackward<T, kSmooth, false, kSkip>(logits, args.out, rows, weights, packed, executor)
+      .run();
 }
 
 }  // namespace

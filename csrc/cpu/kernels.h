@@ -4,6 +4,7 @@
 // before any loop starts. Scales are in the accumulation type of the inputs.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -96,7 +97,7 @@ struct FusionCrossEntropyBackwardArgs {
   FusionCrossEntropyArgs forward;  // without loss; statistics are read
   // Tiles in which every softmax is below it, and no target stands, may be left out. 0: none are.
   double skip_below = 0;
-  const void* grad = nullptr;      // [rows] in the accumulation type
+  const void* grad = nullptr;  // [rows] in the accumulation type
   LogitGradients out;
 };
 
@@ -141,6 +142,21 @@ struct CandidateLists {
   std::vector<std::uint8_t> overflowed;        // [users]: true: no list, score everything
 };
 
+// What the machine can do at best. A probe does its work on all workers at once and returns how
+// much that was: the caller takes the time.
+struct ArithmeticProbe {
+  enum class Kind : std::uint8_t { float64, float32, bfloat16, int8 };
+  Kind kind = Kind::float32;
+  std::int64_t depth = 0;    // 0: operands in registers; else in score tiles of this many features
+  std::int64_t repeats = 1;  // of the loop
+};
+struct MemoryProbe {
+  enum class Traffic : std::uint8_t { read, write, copy };
+  Traffic traffic = Traffic::read;
+  std::byte* data = nullptr;  // on a cache line; written to unless it is only read
+  std::int64_t size = 0;      // bytes; what is left of the last MiB is not touched
+};
+
 struct Kernels {
   const char* isa;
   void (*inverse_norm)(const InverseNormArgs&, const Executor&);
@@ -154,6 +170,8 @@ struct Kernels {
   void (*fusion_cross_entropy_backward)(const FusionCrossEntropyBackwardArgs&, const Executor&);
   void (*fusion_contrastive)(const FusionContrastiveArgs&, const Executor&);
   void (*fusion_contrastive_backward)(const FusionContrastiveBackwardArgs&, const Executor&);
+  std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
+  std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
 };
 
 // The best version that this processor runs, or the one that FUSIONOPS_ISA names. Throws

@@ -35,7 +35,7 @@ struct SoftmaxWeights {
         negligible(row_peak.size(), T(0)) {}
 
   std::vector<T> row_peak, row_weight, uniform, target_weight;
-  std::vector<T> negligible;                   // what exp(x - row_peak) may be left out below
+  std::vector<T> negligible;                  // what exp(x - row_peak) may be left out below
   std::vector<T> column_peak, column_weight;  // [items]
 };
 

@@ -180,6 +180,30 @@ def recommend(
 
 
 @app.command()
+def bench(
+    suite: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OPERATOR]...", help="Only these, as fusion_topk. Default: all."),
+    ] = None,
+    suites: Annotated[
+        Path, typer.Option(metavar="DIR", help="The benchmarks folder of a source checkout.")
+    ] = Path("benchmarks"),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the report and its pictures.")
+    ] = Path("performance"),
+    short: Annotated[
+        bool, typer.Option("--short", help="A smoke run: the smallest sizes, few rounds.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure the operators and the Catalog against their peers and this machine's bounds."""
+    with sentences():
+        from fusionops.cli.bench import run
+
+        run(suites, suite or [], out, short=short, as_json=as_json)
+
+
+@app.command()
 def info(as_json: Json = False) -> None:
     """Describe this installation, to be pasted into a bug report."""
     with sentences():

@@ -55,7 +55,8 @@ TEST(ties_go_to_the_lower_index) {
     if (score > list.threshold()) list.push(score, i);
   }
   CHECK(list.finish() == 3);
-  CHECK(list.entries()[0].index == 0 && list.entries()[1].index == 7 && list.entries()[2].index == 14);
+  CHECK(list.entries()[0].index == 0 && list.entries()[1].index == 7 &&
+        list.entries()[2].index == 14);
 }
 
 TEST(nan_and_minus_infinity_never_pass_the_threshold) {

@@ -1,0 +1,144 @@
+"""What a call cannot be faster than, and the rates of this machine that say so.
+
+The bound of a call is the longer of its arithmetic at the machine's measured peak and its memory
+traffic at the measured bandwidth. The traffic is what must pass at least: every input read once,
+every result written once; a call whose data fits in the caches can beat that. A multiplication and
+an addition are two operations; exponentials, comparisons and rescoring are not counted, so no
+kernel reaches the arithmetic bound entirely.
+
+Every formula is here. U, P, D are the sizes of a shape; sizes are those of float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fusionops import _native
+
+FLOAT = 4  # bytes
+
+KINDS = ("float64", "float32", "bfloat16", "int8")
+TILE_DEPTHS = (64, 128, 256)
+BUFFER = 256 * 2**20  # bytes; several times the last-level cache of a desktop or a cloud machine
+
+
+class Work(NamedTuple):
+    """The least work of one call."""
+
+    operations: float
+    read: float
+    written: float
+    kind: str = "float32"
+
+
+def fusion_matrix(U: int, P: int, D: int, backward: bool) -> Work:
+    """One product forward; two backward, which read the incoming gradient."""
+    sides = FLOAT * D * (U + P)
+    matrix = FLOAT * U * P
+    if not backward:
+        return Work(2 * U * P * D, sides, matrix)
+    return Work(6 * U * P * D, sides + matrix, matrix + sides)
+
+
+def fusion_recommend(U: int, P: int, D: int, R: int, backward: bool) -> Work:
+    """``user @ (item.T @ values)`` or ``(user @ item.T) @ values``, the cheaper; backward twice."""
+    operations = min(2 * D * R * (U + P), 2 * U * P * (D + R))
+    read = FLOAT * (U * D + P * D + P * R)
+    if not backward:
+        return Work(operations, read, FLOAT * U * R)
+    return Work(3 * operations, read + FLOAT * U * R, FLOAT * U * R + read)
+
+
+def fusion_topk(U: int, P: int, D: int, k: int, backward: bool) -> Work:
+    """All scores forward; backward touches the k chosen ones and writes dense gradients."""
+    sides = FLOAT * D * (U + P)
+    lists = U * k * (FLOAT + 8)
+    if not backward:
+        return Work(2 * U * P * D, sides, lists)
+    return Work(2 * U * P * D + 4 * U * k * D, sides, lists + sides)
+
+
+def fusion_cross_entropy(U: int, P: int, D: int, backward: bool) -> Work:
+    """The scores forward; backward the scores again and a product for each side's gradient."""
+    sides = FLOAT * D * (U + P)
+    if not backward:
+        return Work(2 * U * P * D, sides, FLOAT)
+    return Work(8 * U * P * D, sides, sides)
+
+
+def catalog(U: int, P: int, D: int, k: int, kind: str) -> Work:
+    """All scores in the arithmetic of the catalogue, whose panels are read once.
+
+    The reduced ones come with three float32 figures an item for the error bound.
+    """
+    width, figures = {"float32": (4, 0), "bfloat16": (2, 3), "int8": (1, 3)}[kind]
+    panels = P * (D * width + FLOAT * figures)
+    return Work(2 * U * P * D, FLOAT * U * D + panels, U * k * (FLOAT + 8), kind)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound of one call on this machine: its time, and what sets it."""
+
+    seconds: float
+    by: str
+
+
+@dataclass
+class Machine:
+    """Measured rates: operations a second by kind, bytes a second by direction."""
+
+    peak: dict[str, float]
+    tile: dict[str, dict[int, float]]
+    memory: dict[str, float]
+
+    @classmethod
+    def measure(cls, seconds: float) -> Machine:
+        """Measure all of them, at least `seconds` each."""
+        tile = {
+            kind: {depth: _native.operation_rate(kind, depth, seconds) for depth in TILE_DEPTHS}
+            for kind in KINDS
+        }
+        # Where a step is emulated by several instructions the tile shares some of them between its
+        # columns, and can pass what the step alone reaches.
+        peak = {
+            kind: max(_native.operation_rate(kind, 0, seconds), *tile[kind].values())
+            for kind in KINDS
+        }
+        buffer = np.ones(BUFFER // FLOAT, dtype=np.float32)
+        memory = {
+            traffic: _native.memory_rate(traffic, buffer, seconds)
+            for traffic in ("read", "write", "copy")
+        }
+        return cls(peak, tile, memory)
+
+    def best_of(self, other: Machine) -> Machine:
+        """The higher of each rate: whoever shares the machine only lowers them."""
+        return Machine(
+            {kind: max(rate, other.peak[kind]) for kind, rate in self.peak.items()},
+            {
+                kind: {depth: max(rate, other.tile[kind][depth]) for depth, rate in rates.items()}
+                for kind, rates in self.tile.items()
+            },
+            {traffic: max(rate, other.memory[traffic]) for traffic, rate in self.memory.items()},
+        )
+
+    def bound(self, work: Work) -> Bound:
+        """How long `work` takes at least."""
+        arithmetic = work.operations / self.peak[work.kind]
+        # Reads and writes share the bus, and each alone cannot exceed its own rate.
+        memory = work.read / self.memory["read"] + work.written / self.memory["write"]
+        if arithmetic >= memory:
+            return Bound(arithmetic, f"{work.kind} arithmetic")
+        return Bound(memory, "memory")
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "operations_per_second": self.peak,
+            "score_tile_operations_per_second": self.tile,
+            "memory_bytes_per_second": self.memory,
+        }
