@@ -17,14 +17,17 @@ namespace {
 
 constexpr std::int64_t kPanelsPerTask = 64;
 
-// One item's bounds; the largest float where none is known, so that the item is always looked at.
-void put_stats(const Reduction& r, float scale, std::int64_t column, float* stats) {
+// One item's bounds. Where none can be claimed, the largest float, so that the item is always
+// looked at, and false: its approximate score must be 0 then, and not what is made of infinity or
+// NaN.
+bool put_stats(const Reduction& r, float scale, std::int64_t column, float* stats) {
   constexpr float kUnbounded = std::numeric_limits<float>::max();
   const double factor = std::abs(static_cast<double>(scale));
   const bool bounded = r.bounded(scale);
   stats[column] = bounded ? r.step * scale : 0;
   stats[kPanelRows + column] = bounded ? rounded_up(r.residual * factor) : kUnbounded;
   stats[2 * kPanelRows + column] = bounded ? rounded_up(r.norm * factor) : kUnbounded;
+  return bounded;
 }
 
 // Where element d of a column stands in a panel of words that hold kGroup elements each.
@@ -48,19 +51,21 @@ void pack_reduced(const PackItemsArgs& args, std::int64_t panel) {
     const float* row = args.vectors.at<float>(0, first + c, 0);
     const auto get = [&](std::int64_t d) { return row[d * args.vectors.column_stride]; };
     const float scale = args.item_scale == nullptr ? 1.0F : args.item_scale[first + c];
+    const auto blank = [&] {
+      for (std::int64_t w = c; w < words; w += kPanelRows) out[w] = bytes ? 0x80808080U : 0U;
+    };
+    Reduction reduction;
     if (bytes) {
       auto* panel_bytes = reinterpret_cast<std::uint8_t*>(out);
-      put_stats(to_int8(get, depth,
-                        [&](std::int64_t d, std::int8_t q) {
-                          panel_bytes[place<4>(d, c)] = static_cast<std::uint8_t>(q + 128);
-                        }),
-                scale, c, stats);
+      reduction = to_int8(get, depth, [&](std::int64_t d, std::int8_t q) {
+        panel_bytes[place<4>(d, c)] = static_cast<std::uint8_t>(q + 128);
+      });
     } else {
       auto* halves = reinterpret_cast<bfloat16*>(out);
-      put_stats(
-          to_bfloat16(get, depth, [&](std::int64_t d, bfloat16 x) { halves[place<2>(d, c)] = x; }),
-          scale, c, stats);
+      reduction =
+          to_bfloat16(get, depth, [&](std::int64_t d, bfloat16 x) { halves[place<2>(d, c)] = x; });
     }
+    if (!put_stats(reduction, scale, c, stats)) blank();
   }
 }
 

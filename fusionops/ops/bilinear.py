@@ -48,9 +48,13 @@ def contract(
 
 
 def total(rows: Tensor) -> Tensor:
-    """The sum of ``[N]`` in the kernels' fixed order; ``torch.sum`` splits by threads."""
-    ones = rows.new_ones(()).expand(1, rows.shape[0], 1)
-    return contract(rows.reshape(1, -1, 1), ones).reshape(())
+    """The sum of ``[N]`` in the kernels' fixed order; ``torch.sum`` splits by threads.
+
+    In float64, as that order is a long chain.
+    """
+    wide = rows.double()
+    ones = wide.new_ones(()).expand(1, rows.shape[0], 1)
+    return contract(wide.reshape(1, -1, 1), ones).reshape(()).to(rows.dtype)
 
 
 def spread(factor: float | Tensor, scale: Tensor | None, like: Tensor) -> Tensor | None:

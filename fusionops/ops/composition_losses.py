@@ -139,7 +139,7 @@ class _ChunkedSoftmaxBackward(torch.autograd.Function):
                 toward = toward - smoothing / kept.unsqueeze(1)
             if barred is not None:
                 toward = toward.masked_fill(barred, 0)
-            hit = _one_hot(own, part, left.device)
+            hit = _one_hot(own, part, left.device).to(toward.dtype)  # a bool would give float32
             toward = torch.where(weight == 0, 0.0, weight * (toward - (1 - smoothing) * hit))
             toward_left = toward_left + toward @ right[part]
             toward_right.append(toward.mT @ left)
