@@ -60,6 +60,8 @@ def fusion_recommend(user: Tensor, item: Tensor, values: Tensor, **norm: object)
 def ragged_mask(ragged: Ragged, rows: int, columns: int, begin: int = 0) -> Tensor:
     """A ragged list of columns per row as a bool mask of ``columns`` columns from ``begin`` on."""
     offsets, indices = ragged
+    if indices.is_meta:  # there are no values to place
+        return torch.zeros(rows, columns, dtype=torch.bool, device=indices.device)
     row = torch.repeat_interleave(torch.arange(rows, device=indices.device), offsets.diff())
     inside = (indices >= begin) & (indices < begin + columns)
     mask = torch.zeros(rows, columns, dtype=torch.bool, device=indices.device)
