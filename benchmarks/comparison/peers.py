@@ -42,8 +42,8 @@ def _usearch(queries: npt.NDArray[np.float32], items: npt.NDArray[np.float32], k
 
     def exact() -> tuple[Tensor, ...]:
         found = search(items, queries, k, MetricKind.IP, exact=True, threads=threads)
-        # Its distance of inner products is one less the product.
-        scores = 1.0 - torch.from_numpy(found.distances)
-        return scores, torch.from_numpy(found.keys.astype(np.int64))
+        # Its distance of inner products is one less the product. One query comes without rows.
+        scores = 1.0 - torch.from_numpy(found.distances).reshape(len(queries), k)
+        return scores, torch.from_numpy(found.keys.astype(np.int64)).reshape(len(queries), k)
 
     return exact
