@@ -13,7 +13,7 @@ from typing import Any
 
 _LIBRARIES = (
     "numpy", "triton", "pyarrow", "scikit-learn", "scipy", "typer", "rich", "matplotlib",
-    "safetensors", "transformers",
+    "safetensors", "transformers", "faiss-cpu", "usearch", "cut-cross-entropy",
 )  # fmt: skip
 _OPERATORS = (
     "fusion_matrix", "fusion_recommend", "fusion_topk", "fusion_cross_entropy",
@@ -43,11 +43,14 @@ def report() -> dict[str, Any]:
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "serving": {
-            name: {
-                "cpu": f"C++ kernels ({build['isa']})",
-                "other devices": "chunked composition of PyTorch operators",
-            }
-            for name in _OPERATORS
+            **{
+                name: {
+                    "cpu": f"C++ kernels ({build['isa']})",
+                    "other devices": "chunked composition of PyTorch operators",
+                }
+                for name in _OPERATORS
+            },
+            "Catalog": {"NumPy arrays": f"C++ kernels ({build['isa']})"},
         },
     }
 
@@ -76,12 +79,14 @@ def _version(name: str) -> str | None:
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
+            pairs = (line.split(":", 1) for line in lines if ":" in line)
+            known = {name.strip(): value.strip() for name, value in pairs}
     except OSError:
-        pass  # not Linux: the platform module knows something
-    return platform.processor() or platform.machine()
+        known = {}  # not Linux: the platform module knows something
+    if "model name" not in known:
+        return platform.processor() or platform.machine()
+    # Virtual machines cut the name down to the brand; the numbers still tell the generation.
+    return f"{known['model name']} (family {known['cpu family']}, model {known['model']})"
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ class Suite:
     forward_only : tuple of Shape
         Those of `shapes` whose both passes would take the run too long.
     growth : tuple of Shape
-        tuple[Shape, ...] that double, for the plot of time against size.
+        Each of twice the items, for the plot of time against size.
     not_in_growth : tuple of str
         Contenders that would take minutes at those sizes.
     growth_direction : str

@@ -18,8 +18,6 @@
 namespace fusionops::cpu::FUSIONOPS_ISA {
 namespace {
 
-// Enough tasks for the cores of a large machine; more only costs memory for the parts.
-constexpr std::int64_t kWantedTasks = 64;
 constexpr std::int64_t kLeastPart = 2048;           // rows of the long side worth a task
 constexpr std::int64_t kBlockElements = 32 * 1024;  // of a block's sums: they stay in cache
 
@@ -88,8 +86,7 @@ class Contraction {
 
   std::int64_t count_parts() const {
     const std::int64_t blocks = args_.left.batch * row_blocks_ * column_blocks_;
-    return std::max<std::int64_t>(1,
-                                  std::min(ceil_div(kWantedTasks, blocks), length_ / kLeastPart));
+    return count_runs(blocks, length_, kLeastPart);
   }
 
   // Adds rows [k0, k1) of the long side to the worker's sums.

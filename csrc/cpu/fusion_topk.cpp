@@ -16,11 +16,11 @@
 
 #include "core/admission.h"
 #include "core/shared_top_k.h"
-#include "core/top_k_list.h"
 #include "cpu/kernels.h"
 #include "cpu/pack.h"
 #include "cpu/scratch.h"
 #include "cpu/tile.h"
+#include "cpu/top_k_list.h"
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
 namespace {
@@ -28,7 +28,6 @@ namespace {
 constexpr std::int64_t kUserBytes =
     512 * 1024;                                 // packed users of a task: half a second-level cache
 constexpr std::int64_t kItemBytes = 64 * 1024;  // packed items of a chunk
-constexpr std::int64_t kWantedTasks = 64;       // enough for the cores of a large machine
 constexpr std::int64_t kLeastItems = 2048;      // items worth a task
 // Long lists want longer runs and fewer users at a time: they, not the scores, are the memory.
 constexpr std::int64_t kItemsPerEntry = 32;
@@ -58,20 +57,43 @@ class TopK {
   static constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
   using Entry = Scored<T>;
 
+  // What the lists of a worker's users stand in, and where one is taken out.
+  struct ListMemory {
+    ListMemory(int workers, std::int64_t users, std::int64_t kept)
+        : kept(kept),
+          scores(workers, users * TopKList<T>::capacity(kept)),
+          indices(workers, users * TopKList<T>::capacity(kept)),
+          taken(workers, kept) {}
+
+    std::vector<TopKList<T>> of(int worker, std::int64_t users) {
+      std::vector<TopKList<T>> lists;
+      lists.reserve(static_cast<std::size_t>(users));
+      for (std::int64_t u = 0; u < users; ++u) {
+        const std::int64_t at = u * TopKList<T>::capacity(kept);
+        lists.emplace_back(scores.of(worker) + at, indices.of(worker) + at, kept);
+      }
+      return lists;
+    }
+
+    std::int64_t kept;
+    Scratch<T> scores;
+    Scratch<std::int64_t> indices;
+    Scratch<Entry> taken;
+  };
+
   // --- every item is scored -------------------------------------------------------------------
 
   void run_catalogue() {
     const std::int64_t blocks = ceil_div(args_.user.rows, block_users_);
     const std::int64_t least_items = std::max(kLeastItems, kItemsPerEntry * kept_);
-    const std::int64_t runs = std::max<std::int64_t>(
-        1, std::min(ceil_div(kWantedTasks, blocks), args_.item.rows / least_items));
+    const std::int64_t runs = count_runs(blocks, args_.item.rows, least_items);
     const std::int64_t run_items = round_up(ceil_div(args_.item.rows, runs), chunk_items_);
     SharedTopK<T> best(args_.user.rows, kept_);
     const int workers = executor_.workers();
     Scratch<T> users(workers, round_up(block_users_, kHeight) * depth_);
     Scratch<T> items(workers, args_.panels == nullptr ? chunk_items_ * depth_ : 0);
     Scratch<T> cutoffs(workers, block_users_), scales(workers, block_users_);
-    Scratch<Entry> entries(workers, block_users_ * TopKList<T>::capacity(kept_));
+    ListMemory lists(workers, block_users_, kept_);
     executor_.run(blocks * runs, [&](std::int64_t task, int worker) {
       const std::int64_t run = task % runs, u0 = task / runs * block_users_;
       const std::int64_t u1 = std::min(args_.user.rows, u0 + block_users_);
@@ -84,25 +106,25 @@ class TopK {
                   items.of(worker),
                   cutoffs.of(worker),
                   scales.of(worker),
-                  new_lists(entries.of(worker), u1 - u0)};
+                  lists.of(worker, u1 - u0)};
       std::fill_n(block.cutoffs, block_users_, std::numeric_limits<T>::infinity());
       std::fill_n(block.cutoffs, u1 - u0, -std::numeric_limits<T>::infinity());
       for (std::int64_t u = u0; u < u1; ++u) block.scales[u - u0] = scale_of(u);
       for (std::int64_t p = p0; p < p1; p += chunk_items_) {
         for (std::int64_t u = u0; u < u1; ++u) {
           T& cutoff = block.cutoffs[u - u0];
-          cutoff = std::max(cutoff, below(best.threshold(u)));
+          cutoff = std::max(cutoff, best.cutoff(u));
         }
         score_chunk(block, p, std::min(p1, p + chunk_items_));
       }
       for (std::int64_t u = u0; u < u1; ++u) {
         auto& list = block.lists[static_cast<std::size_t>(u - u0)];
-        const std::int64_t size = list.trim();
-        best.merge(u, list.entries(), size);
+        Entry* taken = lists.taken.of(worker);
+        best.merge(u, taken, list.take(best.cutoff(u), taken));
       }
     });
     executor_.run(args_.user.rows,
-                  [&](std::int64_t u, int) { write(u, best.row(u), best.finish(u)); });
+                  [&](std::int64_t u, int) { write(u, best.row(u), best.size(u)); });
   }
 
   // A worker's part of a task.
@@ -114,17 +136,6 @@ class TopK {
     T* scales;       // of the users
     std::vector<TopKList<T>> lists;
   };
-
-  static T below(T x) { return std::nextafter(x, -std::numeric_limits<T>::infinity()); }
-
-  std::vector<TopKList<T>> new_lists(Entry* storage, std::int64_t users) const {
-    std::vector<TopKList<T>> lists;
-    lists.reserve(static_cast<std::size_t>(users));
-    for (std::int64_t u = 0; u < users; ++u) {
-      lists.emplace_back(storage + u * TopKList<T>::capacity(kept_), kept_);
-    }
-    return lists;
-  }
 
   void score_chunk(Block& block, std::int64_t p0, std::int64_t p1) const {
     if (args_.panels == nullptr) pack_rows<kWidth>(args_.item, 0, p0, p1, block.items);
@@ -222,9 +233,9 @@ class TopK {
     const SortedRagged candidates(args_.candidates);
     const int workers = executor_.workers();
     Scratch<T> users(workers, kHeight * depth_), items(workers, kWidth * depth_);
-    Scratch<Entry> entries(workers, TopKList<T>::capacity(kept_));
+    ListMemory lists(workers, 1, kept_);
     executor_.run(args_.user.rows, [&](std::int64_t u, int worker) {
-      TopKList<T> list(entries.of(worker), kept_);
+      TopKList<T> list = lists.of(worker, 1).front();
       pack_rows<kHeight>(args_.user, 0, u, u + 1, users.of(worker));
       std::int64_t chosen[kWidth];
       int count = 0;
@@ -239,8 +250,10 @@ class TopK {
         }
       }
       score_gathered(u, chosen, count, users.of(worker), items.of(worker), list);
-      const std::int64_t size = list.finish();
-      write(u, list.entries(), size);
+      Entry* taken = lists.taken.of(worker);
+      const std::int64_t size = list.take(-std::numeric_limits<T>::infinity(), taken);
+      std::sort(taken, taken + size);
+      write(u, taken, size);
     });
   }
 

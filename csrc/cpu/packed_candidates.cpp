@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "core/admission.h"
@@ -22,21 +23,67 @@
 #include "core/shared_top_k.h"
 #include "cpu/kernels.h"
 #include "cpu/scratch.h"
+#include "cpu/select.h"
 #include "cpu/tile.h"
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
 namespace {
 
 constexpr std::int64_t kUserBytes = 256 * 1024;  // packed users of a task
-constexpr std::int64_t kWantedTasks = 64;        // enough for the cores of a large machine
 constexpr std::int64_t kLeastItems = 4096;       // items worth a task
 constexpr std::int64_t kUsersPerTask = 16;       // of packing
 constexpr std::int64_t kChunkPanels = 32;        // between two looks at what other runs found
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-struct Candidate {
-  float lower, upper;
-  std::int64_t index;
+// What of a user's items is still in, in a worker's run: bounds and indices, column by column.
+class CandidateList {
+ public:
+  std::int64_t size() const { return static_cast<std::int64_t>(index_.size()); }
+  const float* lower() const { return lower_.data(); }
+  const float* upper() const { return upper_.data(); }
+  const std::int64_t* index() const { return index_.data(); }
+
+  void push(float lower, float upper, std::int64_t index) {
+    lower_.push_back(lower);
+    upper_.push_back(upper);
+    index_.push_back(index);
+  }
+  // Drops all whose upper end is not above.
+  void keep_above(float floor) {
+    std::size_t kept = 0;
+    vectors_above(upper(), size(), floor, [&](std::int64_t first, std::uint32_t mask) {
+      for (; mask != 0; mask &= mask - 1) {
+        const auto i = static_cast<std::size_t>(first + std::countr_zero(mask));
+        lower_[kept] = lower_[i];
+        upper_[kept] = upper_[i];
+        index_[kept++] = index_[i];
+      }
+    });
+    lower_.resize(kept);
+    upper_.resize(kept);
+    index_.resize(kept);
+  }
+  void clear() {
+    lower_.clear();
+    upper_.clear();
+    index_.clear();
+  }
+
+ private:
+  std::vector<float> lower_, upper_;
+  std::vector<std::int64_t> index_;
+};
+
+// What a task found, user after user, each in ascending order of the items.
+struct Found {
+  std::vector<float> upper;
+  std::vector<std::int64_t> index;
+  std::vector<std::size_t> ends;  // of each user's part
+
+  std::size_t begin(std::int64_t at) const {
+    return at == 0 ? 0 : ends[static_cast<std::size_t>(at - 1)];
+  }
+  std::size_t end(std::int64_t at) const { return ends[static_cast<std::size_t>(at)]; }
 };
 
 // All users, reduced once a call; what a row of a tile needs stands by column, side by side.
@@ -67,12 +114,11 @@ class Search {
         admitted_(args.allowed, args.exclude),
         block_users_(rows_per_block<std::int32_t>(words_, kUserBytes, kHeight, 4096)),
         blocks_(ceil_div(args.user.rows, block_users_)),
-        runs_(std::max<std::int64_t>(
-            1, std::min(ceil_div(kWantedTasks, blocks_), args.count / kLeastItems))),
+        runs_(count_runs(blocks_, args.count, kLeastItems)),
         run_items_(round_up(ceil_div(args.count, runs_), kPanelRows)),
         users_(args.user.rows, words_),
         floors_(args.user.rows, kept_),
-        found_(static_cast<std::size_t>(args.user.rows * runs_)),
+        found_(static_cast<std::size_t>(tasks())),
         given_up_(static_cast<std::size_t>(args.user.rows)),
         workers_(static_cast<std::size_t>(executor.workers())) {
     executor.run(ceil_div(args.user.rows, kUsersPerTask), [&](std::int64_t task, int) {
@@ -89,39 +135,44 @@ class Search {
     const std::int64_t p1 = std::min(args_.count, (run + 1) * run_items_);
     Block block(*this, u0, u1, workers_[static_cast<std::size_t>(worker)]);
     for (std::int64_t p = run * run_items_; p < p1; p += kChunkPanels * kPanelRows) {
-      for (std::int64_t u = u0; u < u1; ++u) block.raise(u - u0, floors_.threshold(u));
+      for (std::int64_t u = u0; u < u1; ++u) block.raise(u - u0, floors_.cutoff(u));
       const std::int64_t end = std::min(p1, p + kChunkPanels * kPanelRows);
       for (std::int64_t at = p; at < end; at += kWidth) score_panel(block, at);
     }
-    for (std::int64_t u = u0; u < u1; ++u) hand_in(block, u, run);
+    for (std::int64_t u = u0; u < u1; ++u)
+      hand_in(block, u, found_[static_cast<std::size_t>(task)]);
   }
 
   // When all tasks ran: what is left of every user, in ascending order.
   CandidateLists finish(const Executor& executor) {
     const std::int64_t users = args_.user.rows;
-    executor.run(users, [&](std::int64_t u, int) { filter(u); });
     CandidateLists lists;
-    lists.offsets.assign(1, 0);
     lists.overflowed.resize(static_cast<std::size_t>(users));
-    for (std::int64_t u = 0; u < users; ++u) {
-      const bool over = given_up_[static_cast<std::size_t>(u)] || size_of_user(u) > limit_;
+    lists.offsets.resize(static_cast<std::size_t>(users + 1));
+    executor.run(users, [&](std::int64_t u, int) {
+      std::int64_t size = 0;
+      for_each_found(u, [&](std::int64_t) { ++size; });
+      const bool over = gave_up(u) || size > limit_;
       lists.overflowed[static_cast<std::size_t>(u)] = over;
-      for (std::int64_t run = 0; !over && run < runs_; ++run) {
-        for (const Candidate& c : found(u, run)) lists.indices.push_back(c.index);
-      }
-      lists.offsets.push_back(static_cast<std::int64_t>(lists.indices.size()));
-    }
+      lists.offsets[static_cast<std::size_t>(u + 1)] = over ? 0 : size;
+    });
+    std::partial_sum(lists.offsets.begin(), lists.offsets.end(), lists.offsets.begin());
+    lists.indices.resize(static_cast<std::size_t>(lists.offsets.back()));
+    executor.run(users, [&](std::int64_t u, int) {
+      if (lists.overflowed[static_cast<std::size_t>(u)]) return;
+      std::int64_t* out = lists.indices.data() + lists.offsets[static_cast<std::size_t>(u)];
+      for_each_found(u, [&](std::int64_t index) { *out++ = index; });
+    });
     return lists;
   }
 
  private:
   using T = Tile<E>;
   static constexpr int kHeight = T::kHeight, kWidth = T::kWidth, kGroup = T::kGroup;
-  using List = std::vector<Candidate>;
 
   // A worker's lists, kept between tasks for their memory.
   struct Worker {
-    std::vector<List> lists;
+    std::vector<CandidateList> lists;
     std::vector<Scored<float>> lowers;
   };
 
@@ -134,7 +185,7 @@ class Search {
           full(static_cast<std::size_t>(end - begin), first_size(search.kept_)),
           worker(of) {
       if (worker.lists.size() < full.size()) worker.lists.resize(full.size());
-      for (List& list : worker.lists) list.clear();
+      for (CandidateList& list : worker.lists) list.clear();
       for (std::int64_t u = begin; u < end; ++u) {
         if (!search.gave_up(u)) floor[static_cast<std::size_t>(u - begin)] = -kInfinity;
       }
@@ -142,10 +193,8 @@ class Search {
 
     static std::int64_t first_size(std::int64_t kept) { return 2 * kept + 128; }
 
-    void raise(std::int64_t at, float threshold) {
-      // An upper end that equals the floor is still in, and the kernel's test is "greater than".
-      floor[static_cast<std::size_t>(at)] =
-          std::max(floor[static_cast<std::size_t>(at)], std::nextafter(threshold, -kInfinity));
+    void raise(std::int64_t at, float to) {
+      floor[static_cast<std::size_t>(at)] = std::max(floor[static_cast<std::size_t>(at)], to);
     }
 
     std::int64_t u0, u1;
@@ -287,69 +336,66 @@ class Search {
                                  std::uint32_t passed, const float* scores) {
     const auto i = static_cast<std::size_t>(at);
     const auto of = static_cast<std::size_t>(block.u0 + at);
-    List& list = block.worker.lists[i];
+    CandidateList& list = block.worker.lists[i];
     for (; passed != 0; passed &= passed - 1) {
       const int c = __builtin_ctz(passed);
       const float bound =
           users_.norm[of] * columns.residual[c] + users_.error[of] * columns.norm[c];
       const float upper = scores[c] + bound;
       if (!(upper > block.floor[i]) || !admitted_(block.u0 + at, columns.p + c)) continue;
-      list.push_back({scores[c] - bound, upper, columns.p + c});
-      if (static_cast<std::int64_t>(list.size()) >= block.full[i]) thin_out(block, at);
+      list.push(scores[c] - bound, upper, columns.p + c);
+      if (list.size() >= block.full[i]) thin_out(block, at);
     }
   }
 
   // Raises the floor by what the list knows and drops what is below it.
   void thin_out(Block& block, std::int64_t at) {
-    List& list = block.worker.lists[static_cast<std::size_t>(at)];
-    const auto by_lower = [](const Candidate& a, const Candidate& b) { return a.lower > b.lower; };
-    if (static_cast<std::int64_t>(list.size()) >= kept_) {
-      std::nth_element(list.begin(), list.begin() + (kept_ - 1), list.end(), by_lower);
-      block.raise(at, list[static_cast<std::size_t>(kept_ - 1)].lower);
+    const auto i = static_cast<std::size_t>(at);
+    const CandidateList& list = block.worker.lists[i];
+    if (list.size() >= kept_) {
+      // kept_ lower ends are above the cut: whatever is not, is below the kept_-th best.
+      block.raise(at, cut_largest(list.lower(), list.size(), kept_).low);
     }
-    const float floor = block.floor[static_cast<std::size_t>(at)];
-    std::erase_if(list, [&](const Candidate& c) { return !(c.upper > floor); });
-    const auto size = static_cast<std::int64_t>(list.size());
-    block.full[static_cast<std::size_t>(at)] = std::max(Block::first_size(kept_), 2 * size);
-    if (size > limit_) give_up(block, at);
+    drop_below_floor(block, at);
+    block.full[i] = std::max(Block::first_size(kept_), 2 * list.size());
   }
 
-  void hand_in(Block& block, std::int64_t u, std::int64_t run) {
+  void drop_below_floor(Block& block, std::int64_t at) {
+    const auto i = static_cast<std::size_t>(at);
+    CandidateList& list = block.worker.lists[i];
+    list.keep_above(block.floor[i]);
+    if (list.size() > limit_) give_up(block, at);
+  }
+
+  // What is above the floor of all runs raises it; whatever is below it then is dropped.
+  void hand_in(Block& block, std::int64_t u, Found& out) {
     const std::int64_t at = u - block.u0;
-    thin_out(block, at);
-    const List& list = block.worker.lists[static_cast<std::size_t>(at)];
+    const CandidateList& list = block.worker.lists[static_cast<std::size_t>(at)];
     std::vector<Scored<float>>& lowers = block.worker.lowers;
     lowers.clear();
-    for (const Candidate& c : list) lowers.push_back({c.lower, c.index});
-    const std::int64_t size = std::min(kept_, static_cast<std::int64_t>(lowers.size()));
-    if (size < static_cast<std::int64_t>(lowers.size())) {
-      std::nth_element(lowers.begin(), lowers.begin() + (size - 1), lowers.end());
-    }
-    floors_.merge(u, lowers.data(), size);
-    found(u, run) = list;
+    const float known = floors_.cutoff(u);
+    for_each_largest(list.lower(), list.size(), kept_, [&](std::int64_t i) {
+      if (list.lower()[i] > known) lowers.push_back({list.lower()[i], list.index()[i]});
+    });
+    floors_.merge(u, lowers.data(), static_cast<std::int64_t>(lowers.size()));
+    block.raise(at, floors_.cutoff(u));
+    drop_below_floor(block, at);
+    out.upper.insert(out.upper.end(), list.upper(), list.upper() + list.size());
+    out.index.insert(out.index.end(), list.index(), list.index() + list.size());
+    out.ends.push_back(out.index.size());
   }
 
-  // Drops what the final floor rules out, and sorts.
-  void filter(std::int64_t u) {
-    const float floor = floors_.threshold(u);
+  // Calls f(item) for what the final floor of a user does not rule out.
+  template <class F>
+  void for_each_found(std::int64_t u, F&& f) const {
+    const float floor = floors_.cutoff(u);
+    const std::int64_t block = u / block_users_, at = u % block_users_;
     for (std::int64_t run = 0; run < runs_; ++run) {
-      List& list = found(u, run);
-      std::erase_if(list, [&](const Candidate& c) { return c.upper < floor; });
-      std::sort(list.begin(), list.end(),
-                [](const Candidate& a, const Candidate& b) { return a.index < b.index; });
+      const Found& found = found_[static_cast<std::size_t>(block * runs_ + run)];
+      for (std::size_t i = found.begin(at); i < found.end(at); ++i) {
+        if (found.upper[i] > floor) f(found.index[i]);
+      }
     }
-  }
-
-  List& found(std::int64_t u, std::int64_t run) {
-    return found_[static_cast<std::size_t>(u * runs_ + run)];
-  }
-
-  std::int64_t size_of_user(std::int64_t u) {
-    std::int64_t size = 0;
-    for (std::int64_t run = 0; run < runs_; ++run) {
-      size += static_cast<std::int64_t>(found(u, run).size());
-    }
-    return size;
   }
 
   const PackedCandidatesArgs& args_;
@@ -358,7 +404,7 @@ class Search {
   const std::int64_t block_users_, blocks_, runs_, run_items_;
   Users<E> users_;
   SharedTopK<float> floors_;  // of the lower ends
-  std::vector<List> found_;   // [users, runs]
+  std::vector<Found> found_;  // [tasks]
   std::vector<std::atomic<bool>> given_up_;
   std::vector<Worker> workers_;
 };

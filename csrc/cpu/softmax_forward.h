@@ -89,7 +89,7 @@ class LogSumExp {
       2048 * 1024;  // packed users of a task: read once a panel
   static constexpr std::int64_t kItemBytes = 64 * 1024;  // packed items of a chunk
   static constexpr std::int64_t kMostUsers = 2400;
-  static constexpr std::int64_t kWantedTasks = 64, kLeastItems = 2048;
+  static constexpr std::int64_t kLeastItems = 2048;
   static constexpr std::int64_t kRowValues = kSmooth ? 3 : 2;
   static constexpr T kInfinity = std::numeric_limits<T>::infinity();
   static constexpr T kSlack = 16;
@@ -106,9 +106,7 @@ class LogSumExp {
   };
 
   std::int64_t items_of_run() const {
-    const std::int64_t runs = std::max<std::int64_t>(
-        1,
-        std::min(ceil_div(kWantedTasks, std::max<std::int64_t>(groups_, 1)), items_ / kLeastItems));
+    const std::int64_t runs = count_runs(groups_, items_, kLeastItems);
     return round_up(ceil_div(items_, runs), chunk_items_);
   }
 

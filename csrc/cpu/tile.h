@@ -11,6 +11,7 @@
 // has the same bits wherever it is computed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cpu/simd.h"
@@ -136,6 +137,14 @@ struct StoreTile {
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+// Into how many runs to cut the items, or another long side, where there are `blocks` of the other
+// already: enough tasks for the cores of a large machine, of `least` items or more each.
+inline std::int64_t count_runs(std::int64_t blocks, std::int64_t items, std::int64_t least) {
+  constexpr std::int64_t kWantedTasks = 64;
+  return std::max<std::int64_t>(
+      1, std::min(ceil_div(kWantedTasks, std::max<std::int64_t>(blocks, 1)), items / least));
+}
 
 // How many rows of a side to pack at a time: whole panels that together fill about `bytes`.
 template <class T>

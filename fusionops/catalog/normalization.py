@@ -1,7 +1,7 @@
 """A normalisation as the kernels know it: a scale per item, a scale per user, or a user map.
 
-Vectors stay as they were given, so scores have the bits of :func:`fusionops.fusion_topk`; see
-:mod:`fusionops.ops.normalization` for the table.
+Vectors stay as they were given, so where it is a scale, scores have the bits of
+:func:`fusionops.fusion_topk`; see :mod:`fusionops.ops.normalization` for the table.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from fusionops.ops import _checks, composition_losses
 from fusionops.ops._dtypes import accumulator
 from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops.bilinear import spread, total
-from fusionops.ops.normalization import Norm, normalize
+from fusionops.ops.normalization import Norm, normalize_flat
 
 _op = torch.ops.fusionops.fusion_contrastive.default
 _backward_op = torch.ops.fusionops.fusion_contrastive_backward.default
@@ -82,10 +82,7 @@ def fusion_contrastive(
         return reference.fusion_contrastive(user, item, scale=scale, ids=ids, **norm._asdict())
     if server == "composition":
         return composition_losses.fusion_contrastive(user, item, norm, scale, ids)
-    sides = normalize(user.unsqueeze(0), item.unsqueeze(0), norm)
-    user_scale = None if sides.user_scale is None else sides.user_scale.squeeze(0)
-    item_scale = None if sides.item_scale is None else sides.item_scale.squeeze(0)
-    user, item = sides.user.squeeze(0), sides.item.squeeze(0)
+    user, item, user_scale, item_scale = normalize_flat(user, item, norm)
     if user is item:  # Dynamo refuses one tensor in two places of a Function
         item = item.view_as(item)
     user_scale = spread(scale, user_scale, user)

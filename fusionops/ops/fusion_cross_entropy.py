@@ -13,7 +13,7 @@ from fusionops.ops._dtypes import accumulator
 from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops._ragged import as_ragged, check_targets, check_values
 from fusionops.ops.bilinear import spread, total
-from fusionops.ops.normalization import Norm, normalize
+from fusionops.ops.normalization import Norm, normalize_flat
 
 _op = torch.ops.fusionops.fusion_cross_entropy.default
 _backward_op = torch.ops.fusionops.fusion_cross_entropy_backward.default
@@ -112,9 +112,28 @@ def fusion_cross_entropy(
         check_targets(target, ignore_index, items)
         if exclude is not None:
             check_values("exclude", exclude, items)
+    rows = _rows(
+        server, user, item, target, norm, scale, item_bias, exclude, label_smoothing, ignore_index
+    )
+    return _reduced(rows, target, ignore_index, reduction, server)
+
+
+def _rows(
+    server: str,
+    user: Tensor,
+    item: Tensor,
+    target: Tensor,
+    norm: Norm,
+    scale: float | Tensor,
+    item_bias: Tensor | None,
+    exclude: tuple[Tensor, Tensor] | None,
+    label_smoothing: float,
+    ignore_index: int,
+) -> Tensor:
+    """The loss of every row, by whoever serves the call."""
     options = label_smoothing, ignore_index
     if server == "reference":
-        rows = reference.fusion_cross_entropy(
+        return reference.fusion_cross_entropy(
             user,
             item,
             target,
@@ -126,31 +145,17 @@ def fusion_cross_entropy(
             reduction="none",
             **norm._asdict(),
         )
-    elif server == "composition":
-        rows = composition_losses.fusion_cross_entropy(
+    if server == "composition":
+        return composition_losses.fusion_cross_entropy(
             user, item, target, norm, scale, item_bias, exclude, *options
         )
-    else:
-        sides = normalize(user.unsqueeze(0), item.unsqueeze(0), norm)
-        user_scale = None if sides.user_scale is None else sides.user_scale.squeeze(0)
-        item_scale = None if sides.item_scale is None else sides.item_scale.squeeze(0)
-        user, item = sides.user.squeeze(0), sides.item.squeeze(0)
-        user_scale = spread(scale, user_scale, user)
-        lists = exclude or (None, None)
-        rows, _ = apply(
-            _CrossEntropy,
-            _op,
-            user,
-            item,
-            target,
-            user_scale,
-            item_scale,
-            item_bias,
-            *lists,
-            *options,
-            _skipping.threshold(user.dtype, items),
-        )
-    return _reduced(rows, target, ignore_index, reduction, server)
+    skip_below = _skipping.threshold(user.dtype, item.shape[0])
+    user, item, user_scale, item_scale = normalize_flat(user, item, norm)
+    user_scale = spread(scale, user_scale, user)
+    inputs = (user, item, target, user_scale, item_scale, item_bias, *(exclude or (None, None)))
+    rows: Tensor
+    rows, _ = apply(_CrossEntropy, _op, *inputs, *options, skip_below)
+    return rows
 
 
 def _reduced(

@@ -45,9 +45,9 @@ def fusion_recommend(
     Notes
     -----
     ``F values`` is ``user (item^T values)``: the cost is ``D R (U + P)`` and the memory ``D R``.
-    For a few users ``(user item^T) values`` costs less, ``U P (D + R)``; it is taken where that is
-    the smaller number, which implies ``U < min(D, R)``, so its ``U x P`` scores are smaller than
-    the inputs. The rule looks at the shapes alone.
+    For a few users, or a few items, ``(user item^T) values`` costs less, ``U P (D + R)``; it is
+    taken where that is the smaller number. Then ``min(U, P) < 2 min(D, R)``, so its ``U x P``
+    scores are at most twice as large as the inputs. The rule looks at the shapes alone.
 
     Examples
     --------

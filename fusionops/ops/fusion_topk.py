@@ -13,7 +13,7 @@ from fusionops.ops._dtypes import accumulator
 from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops._ragged import as_ragged, check_values
 from fusionops.ops.bilinear import scaled
-from fusionops.ops.normalization import Norm, normalize
+from fusionops.ops.normalization import Norm, normalize_flat
 
 _op = torch.ops.fusionops.fusion_topk.default
 _backward_op = torch.ops.fusionops.fusion_topk_backward.default
@@ -111,10 +111,7 @@ def fusion_topk(
         )
     if server == "composition":
         return composition.fusion_topk(user, item, k, norm, item_bias, **filters)
-    sides = normalize(user.unsqueeze(0), item.unsqueeze(0), norm)
-    user_scale = None if sides.user_scale is None else sides.user_scale.squeeze(0)
-    item_scale = None if sides.item_scale is None else sides.item_scale.squeeze(0)
-    user, item = sides.user.squeeze(0), sides.item.squeeze(0)
+    user, item, user_scale, item_scale = normalize_flat(user, item, norm)
     lists = (*(exclude or (None, None)), allowed, *(candidates or (None, None)))
     scores, indices = apply(_TopK, _op, user, item, k, user_scale, item_scale, item_bias, *lists)
     return scores, indices

@@ -45,6 +45,13 @@ class Normalized(NamedTuple):
     item_scale: Tensor | None
 
 
+def normalize_flat(user: Tensor, item: Tensor, norm: Norm) -> Normalized:
+    """:func:`normalize` of ``[U, D]`` and ``[P, D]``, without the batch dimension."""
+    sides = normalize(user.unsqueeze(0), item.unsqueeze(0), norm)
+    scales = [None if scale is None else scale.squeeze(0) for scale in sides[2:]]
+    return Normalized(sides.user.squeeze(0), sides.item.squeeze(0), *scales)
+
+
 def normalize(user: Tensor, item: Tensor, norm: Norm) -> Normalized:
     """Turns a normalisation into what the kernels know; differentiable in both sides.
 

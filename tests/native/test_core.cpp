@@ -1,4 +1,4 @@
-// csrc/core: half conversions, the tie rule and the top-k list, ragged checks.
+// csrc/core: half conversions, the tie rule and lists that runs share, ragged checks.
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -6,7 +6,7 @@
 #include "check.h"
 #include "core/half.h"
 #include "core/ragged.h"
-#include "core/top_k_list.h"
+#include "core/shared_top_k.h"
 
 using namespace fusionops;
 
@@ -46,23 +46,16 @@ TEST(half_rounding_is_to_nearest_even) {
   CHECK(to_float(to_bfloat16(1.0F + 0x3p-8F)) == 1.0F + 0x1p-6F);
 }
 
-TEST(ties_go_to_the_lower_index) {
-  constexpr std::int64_t k = 3;
-  Scored<float> storage[TopKList<float>::capacity(k)];
-  TopKList<float> list(storage, k);
-  for (std::int64_t i = 0; i < 1000; ++i) {
-    const float score = i % 7 == 0 ? 2.0F : 1.0F;
-    if (score > list.threshold()) list.push(score, i);
-  }
-  CHECK(list.finish() == 3);
-  CHECK(list.entries()[0].index == 0 && list.entries()[1].index == 7 &&
-        list.entries()[2].index == 14);
-}
-
-TEST(nan_and_minus_infinity_never_pass_the_threshold) {
-  const TopKList<float> list;
-  CHECK(!(std::numeric_limits<float>::quiet_NaN() > list.threshold()));
-  CHECK(!(-std::numeric_limits<float>::infinity() > list.threshold()));
+TEST(runs_merge_into_one_order) {
+  SharedTopK<float> best(2, 3);
+  Scored<float> first[] = {{1, 5}, {3, 9}, {2, 7}}, second[] = {{3, 2}, {1, 1}}, third[] = {{2, 8}};
+  CHECK(!(best.cutoff(0) > -std::numeric_limits<float>::infinity()));
+  best.merge(0, first, 3);
+  CHECK(best.cutoff(0) < 1 && best.cutoff(0) > 0.99F);  // an equal score may have a lower index
+  best.merge(0, second, 2);
+  best.merge(0, third, 1);
+  CHECK(best.size(0) == 3 && best.size(1) == 0);
+  CHECK(best.row(0)[0].index == 2 && best.row(0)[1].index == 9 && best.row(0)[2].index == 7);
 }
 
 TEST(ragged_lists_are_checked) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "check.h"
-#include "core/top_k_list.h"
+#include "core/scored.h"
 #include "cpu/kernels.h"
 #include "inputs.h"
 

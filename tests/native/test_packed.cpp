@@ -190,6 +190,19 @@ TEST(huge_tiny_and_outlying_vectors_are_bounded_or_rescored) {
   check_exact(items, user, 9);
 }
 
+TEST(products_that_vanish_are_within_the_bound_or_rescored) {
+  // vdpbf16ps takes denormal products for zero. Many of them add up: the items differ by nothing
+  // else, and without a floor under the norms the wrong one would win.
+  constexpr std::int64_t kDepth = 65536;
+  for (const float size : {1e-20F, 1e-18F, 1e-17F, 1e-16F, 1e-15F, 1e-14F}) {
+    Items items{2, kDepth, std::vector<float>(2 * kDepth, 0.0F), {1.0F, 1.0F}};
+    for (std::int64_t d = 0; d < kDepth; ++d) items.vectors[d] = size;
+    items.vectors[kDepth] = size * kDepth / 2;
+    std::vector<float> user(kDepth, size);
+    check_exact(items, user, 1);
+  }
+}
+
 TEST(nan_and_infinity_end_as_in_float32) {
   Items items = random_items(3000, 20, 21);
   for (std::int64_t p = 0; p < items.count; p += 500) {
