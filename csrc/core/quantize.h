@@ -26,8 +26,10 @@ struct Reduction {
   // the products that vdpbf16ps flushes to zero, D times 2^-126 at most, are far below the rounding
   // of |u| |p| for any D: the least there is 2^-80.
   bool bounded(double scale = 1) const {
-    return norm == 0 || (in_range(norm) && (scale == 0 || in_range(std::abs(scale))) &&
-                         residual * std::abs(scale) < kMost && norm * std::abs(scale) < kMost);
+    const double factor = std::abs(scale);
+    return norm == 0 || (in_range(norm) && residual < kMost &&
+                         (scale == 0 || (in_range(factor) && in_range(norm * factor) &&
+                                         residual * factor < kMost)));
   }
 
  private:

@@ -51,7 +51,7 @@ class SharedTopK {
     }
     held = std::min(both, k_);
     if (held < k_) return;
-    cutoffs_[static_cast<std::size_t>(row)].store(std::nextafter(entries[k_ - 1].score, kLowest),
+    cutoffs_[static_cast<std::size_t>(row)].store(just_below(entries[k_ - 1].score),
                                                   std::memory_order_relaxed);
   }
 
@@ -63,6 +63,12 @@ class SharedTopK {
   // Rows of one mutex are neighbours: a worker hands in a block of them one after another.
   static constexpr std::int64_t kRowsPerMutex = 16, kMutexes = 64;
   static constexpr T kLowest = -std::numeric_limits<T>::infinity();
+
+  // No denormal number: a processor that is set to take those for zero would see a tie as below.
+  static T just_below(T x) {
+    constexpr T kTiny = std::numeric_limits<T>::min();
+    return x > -kTiny && x <= kTiny ? -kTiny : std::nextafter(x, kLowest);
+  }
 
   std::int64_t capacity() const { return 2 * k_; }
 

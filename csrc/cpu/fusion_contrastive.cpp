@@ -49,7 +49,7 @@ void forward(const FusionContrastiveArgs& args, const SoftmaxRows& rows, const E
   const std::int64_t n = rows.size();
   const PackedUsers<T> packed(args.logits, rows, false, executor);
   const std::vector<T> diagonal = target_logits(args.logits, rows, packed, executor);
-  LogSumExp<T, false, true> sums(args.logits, rows, packed, executor);
+  LogSumExp<T, false, true> sums(args.logits, rows, packed, nullptr, executor);
   sums.run();
   T* statistics = static_cast<T*>(args.statistics);
   sums.merge_rows(statistics, statistics + n, nullptr);

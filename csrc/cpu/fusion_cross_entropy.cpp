@@ -48,7 +48,7 @@ void forward(const FusionCrossEntropyArgs& args, const SoftmaxRows& rows,
   if (rows.size() == 0) return;
   const PackedUsers<T> packed(args.logits, rows, false, executor);
   const std::vector<T> targets = target_logits(args.logits, rows, packed, executor);
-  LogSumExp<T, kSmooth, false> sums(args.logits, rows, packed, executor);
+  LogSumExp<T, kSmooth, false> sums(args.logits, rows, packed, targets.data(), executor);
   sums.run();
   const auto n = static_cast<std::size_t>(rows.size());
   std::vector<T> peaks(n), totals(n), logits(kSmooth ? n : 0);
@@ -59,9 +59,7 @@ void forward(const FusionCrossEntropyArgs& args, const SoftmaxRows& rows,
     double value = static_cast<double>(peaks[i]) - static_cast<double>(targets[i]) + log_total;
     if constexpr (kSmooth) {
       const auto kept = static_cast<double>(rows.kept(static_cast<std::int64_t>(i), items));
-      const double mean = static_cast<double>(logits[i]) / kept;
-      value = (1 - args.label_smoothing) * value +
-              args.label_smoothing * (static_cast<double>(peaks[i]) - mean + log_total);
+      value -= args.label_smoothing * static_cast<double>(logits[i]) / kept;
     }
     const std::int64_t u = rows.users[i];
     loss[u] = static_cast<T>(value);

@@ -140,7 +140,7 @@ class TopK {
   void score_chunk(Block& block, std::int64_t p0, std::int64_t p1) const {
     if (args_.panels == nullptr) pack_rows<kWidth>(args_.item, 0, p0, p1, block.items);
     for (std::int64_t p = p0; p < p1; p += kWidth) {
-      if (args_.user_scale == nullptr && args_.item_bias == nullptr) {
+      if (plain()) {
         score_panel<true>(block, p, panel(block, p0, p));
       } else {
         score_panel<false>(block, p, panel(block, p0, p));
@@ -271,13 +271,16 @@ class TopK {
     const T* bias = static_cast<const T*>(args_.item_bias);
     for (int c = 0; c < count; ++c) {
       const std::int64_t p = chosen[c];
-      const T score = tile[c] * user_scale * (scale == nullptr ? T(1) : scale[p]) +
-                      (bias == nullptr ? T(0) : bias[p]);
+      T score = tile[c] * user_scale * (scale == nullptr ? T(1) : scale[p]);
+      // As in score_panel, to the sign of a zero.
+      if (!plain()) score += bias == nullptr ? T(0) : bias[p];
       if (score > list.threshold()) list.push(score, p);
     }
   }
 
   // --- shared -----------------------------------------------------------------------------------
+
+  bool plain() const { return args_.user_scale == nullptr && args_.item_bias == nullptr; }
 
   // How many users' lists fit in kListBytes, within what is good for the cache.
   static std::int64_t most_users(std::int64_t kept) {

@@ -287,10 +287,12 @@ struct Vec {
   }
 };
 
+// Sums wrap around, as the instructions' do.
 template <>
 struct Vec<std::int32_t> {
   static constexpr int kSize = 4;
   typedef std::int32_t Native __attribute__((vector_size(16)));
+  typedef std::uint32_t Unsigned __attribute__((vector_size(16)));
   Native v;
   static Vec load(const void* p) {
     Vec x;
@@ -299,13 +301,12 @@ struct Vec<std::int32_t> {
   }
   static Vec broadcast(std::int32_t x) { return {x - Native{}}; }
   void store(std::int32_t* p) const { std::memcpy(p, &v, sizeof(v)); }
-  friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend Vec operator+(Vec a, Vec b) { return {(Native)((Unsigned)a.v + (Unsigned)b.v)}; }
   friend Vec<float> to_float(Vec a) { return {__builtin_convertvector(a.v, Vec<float>::Native)}; }
   friend Vec dot_bytes(Vec left, Vec right, Vec sum) {
-    typedef std::uint32_t Unsigned __attribute__((vector_size(16)));
     for (int shift = 0; shift < 32; shift += 8) {
       const Native byte = (right.v >> shift) & 0xff;
-      sum.v += byte * ((Native)((Unsigned)left.v << (24 - shift)) >> 24);
+      sum = sum + Vec{byte * ((Native)((Unsigned)left.v << (24 - shift)) >> 24)};
     }
     return sum;
   }

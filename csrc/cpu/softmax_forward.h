@@ -14,15 +14,17 @@
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
 
-// kSmooth: the sum of the logits of each row as well. kColumns: peaks and totals by column as well.
+// kSmooth: of each row also the sum of its logits, each less the row's origin, as logits with a
+// large part in common would cancel. kColumns: peaks and totals by column as well.
 template <class T, bool kSmooth, bool kColumns>
 class LogSumExp {
  public:
   LogSumExp(const LogitArgs& args, const SoftmaxRows& rows, const PackedUsers<T>& users,
-            const Executor& executor)
+            const T* origins, const Executor& executor)
       : args_(args),
         rows_(rows),
         users_(users),
+        origins_(origins),
         executor_(executor),
         depth_(args.user.columns),
         items_(args.item.rows),
@@ -37,7 +39,7 @@ class LogSumExp {
   void run() {
     const int workers = executor_.workers();
     Scratch<T> panels(workers, chunk_items_ * depth_);
-    Scratch<T> state(workers, block_users_ * (2 + (kSmooth ? 2 : 1) * V::kSize));
+    Scratch<T> state(workers, block_users_ * (kSmooth ? 3 + 2 * V::kSize : 2 + V::kSize));
     Scratch<ExclusionCursor> cursors(workers, rows_.excluded.empty() ? 0 : block_users_);
     Scratch<std::int64_t> next(workers, rows_.excluded.empty() ? 0 : block_users_ / kHeight);
     executor_.run(groups_ * runs_, [&](std::int64_t task, int worker) {
@@ -49,6 +51,7 @@ class LogSumExp {
       block.limits = block.peaks + block_users_;
       block.sums = block.limits + block_users_;
       block.logits = block.sums + block_users_ * V::kSize;
+      block.origins = block.logits + block_users_ * V::kSize;
       block.cursors = cursors.of(worker);
       block.next = next.of(worker);
       block.columns = column_parts_.of(static_cast<int>(group));
@@ -65,7 +68,7 @@ class LogSumExp {
     });
   }
 
-  // Peak and total of every row, log-sum-exp = peak + log(total); logits [rows] where kSmooth.
+  // Peak and total of every row, log-sum-exp = peak + log(total); the sums of logits where kSmooth.
   void merge_rows(T* peaks, T* totals, T* logits) const {
     const std::int64_t n = rows_.size();
     each(n, [&](std::int64_t i) {
@@ -99,7 +102,8 @@ class LogSumExp {
     std::int64_t i0, i1;
     T *peaks, *limits;  // a logit above the limit raises the peak
     T* sums;            // [users][lanes]
-    T* logits;          // the same of the logits themselves
+    T* logits;          // the same of the logits themselves, less
+    T* origins;         // [users]
     ExclusionCursor* cursors;
     std::int64_t* next;  // a tile of users: the next item that one of them excludes
     T* columns;          // where peaks and totals by column go, [2][items]
@@ -117,7 +121,11 @@ class LogSumExp {
     std::fill_n(block.limits, users, std::numeric_limits<T>::lowest());
     std::fill(block.limits + (block.i1 - block.i0), block.limits + users, kInfinity);
     std::fill_n(block.sums, users * V::kSize, T(0));
-    if constexpr (kSmooth) std::fill_n(block.logits, users * V::kSize, T(0));
+    if constexpr (kSmooth) {
+      std::fill_n(block.logits, users * V::kSize, T(0));
+      std::fill(std::copy(origins_ + block.i0, origins_ + block.i1, block.origins),
+                block.origins + users, T(0));
+    }
     if (rows_.excluded.empty()) return;
     for (std::int64_t i = block.i0; i < block.i1; ++i) {
       block.cursors[i - block.i0].start(rows_, i, p0);
@@ -224,8 +232,9 @@ class LogSumExp {
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       T* sums = block.logits + (at + r) * V::kSize;
+      const V origin = V::broadcast(block.origins[at + r]);
       V sum = V::load(sums);
-      for (int j = 0; j < kVectors; ++j) sum = sum + x[r][j];
+      for (int j = 0; j < kVectors; ++j) sum = sum + (x[r][j] - origin);
       sum.store(sums);
     }
   }
@@ -243,7 +252,7 @@ class LogSumExp {
       if constexpr (kSmooth) {
         T* sums = block.logits + (at + r) * V::kSize;
         for (int c = 0; c < columns; ++c) {
-          if ((gone >> c & 1) == 0) sums[c % V::kSize] += row[c];
+          if ((gone >> c & 1) == 0) sums[c % V::kSize] += row[c] - block.origins[at + r];
         }
       }
       for (; gone != 0; gone &= gone - 1) row[__builtin_ctz(gone)] = -kInfinity;
@@ -315,6 +324,7 @@ class LogSumExp {
   const LogitArgs& args_;
   const SoftmaxRows& rows_;
   const PackedUsers<T>& users_;
+  const T* origins_;  // [rows], only where kSmooth
   const Executor& executor_;
   const std::int64_t depth_, items_, block_users_, chunk_items_, groups_, run_items_, runs_;
   Scratch<T> row_parts_, column_parts_;

@@ -58,6 +58,18 @@ TEST(runs_merge_into_one_order) {
   CHECK(best.row(0)[0].index == 2 && best.row(0)[1].index == 9 && best.row(0)[2].index == 7);
 }
 
+TEST(a_cutoff_is_never_denormal) {
+  // torch.set_flush_denormal(True) makes the kernels take denormals for zero: a cutoff just below a
+  // score of zero would then rule out ties with lower indices.
+  constexpr float kTiny = std::numeric_limits<float>::min();
+  for (const float score : {0.0F, -0.0F, 1e-45F, -1e-45F, kTiny}) {
+    SharedTopK<float> best(1, 1);
+    Scored<float> entry[] = {{score, 3}};
+    best.merge(0, entry, 1);
+    CHECK(best.cutoff(0) == -kTiny);
+  }
+}
+
 TEST(ragged_lists_are_checked) {
   const auto refused = [](std::int64_t last_offset, std::int64_t index) {
     const std::int64_t offsets[] = {0, 1, last_offset}, indices[] = {0, index};

@@ -203,6 +203,25 @@ TEST(products_that_vanish_are_within_the_bound_or_rescored) {
   }
 }
 
+TEST(scores_among_the_denormal_numbers_are_rescored) {
+  // Their rounding is absolute: a bound in proportion to the norms says nothing of it.
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    Items items = random_items(60, 4, 100 + seed);
+    for (std::int64_t p = 0; p < items.count; ++p) {
+      for (int d = 0; d < 4; ++d) items.vectors[p * 4 + d] *= 1e-11F;
+      items.scale[p] = 1e-14F;
+    }
+    auto user = random_floats(3 * 4, 200 + seed);
+    for (float& x : user) x *= 1e-11F * static_cast<float>(1 + seed);
+    check_exact(items, user, 3);
+  }
+}
+
+TEST(a_score_of_zero_has_one_sign_in_every_packing) {
+  Items items{1, 2, {-1e20F, 1.0F}, {0.0F}};
+  check_exact(items, {1.0F, 0.0F}, 1);
+}
+
 TEST(nan_and_infinity_end_as_in_float32) {
   Items items = random_items(3000, 20, 21);
   for (std::int64_t p = 0; p < items.count; p += 500) {
