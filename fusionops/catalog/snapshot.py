@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,9 +156,13 @@ class Snapshot:
         if len(self.parts) == 1:  # told at once, and too large to be kept
             positions = self.parts[0].positions()
             return Places(np.broadcast_to(np.int8(0), positions.shape), positions)
-        return self._merged_order
+        # No functools.cached_property: up to Python 3.11 it has one lock for all catalogues, which
+        # a forked child would inherit held. Two threads would make the same.
+        if "_order" not in self.__dict__:
+            self.__dict__["_order"] = self._merged_order()
+        order: Places = self.__dict__["_order"]
+        return order
 
-    @cached_property
     def _merged_order(self) -> Places:
         empty = np.empty(0, dtype=np.int64)
         living = [part.positions() for part in self.parts]
