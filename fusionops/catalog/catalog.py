@@ -246,7 +246,7 @@ class Catalog:
         TypeError, ValueError
             Arguments of the wrong kind, shape or range, and ids that are there already.
         """
-        names = as_ids("ids", ids)
+        names = as_ids("ids", ids, own=True)
         with self._writing:
             old = self._snapshot
             rows = _changed_rows(old, vectors, names)
