@@ -80,9 +80,6 @@ class Snapshot:
         Insertion key of the next item.
     user_map : numpy.ndarray, optional
         ``[D, D]``, where the normalisation has one.
-    gram : numpy.ndarray, optional
-        ``[D, D]`` float64, of the living items, where `user_map` is made of it; None where it must
-        be computed anew.
     """
 
     norm: Norm
@@ -92,7 +89,6 @@ class Snapshot:
     parts: tuple[Part, ...] = ()
     next_key: int = 0
     user_map: npt.NDArray[np.float32] | None = None
-    gram: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return sum(part.size for part in self.parts)
@@ -139,14 +135,17 @@ class Snapshot:
 
     def names(self, places: Places) -> npt.NDArray[Any]:
         """Ids of `places` of any shape; -1 or None where the part is -1."""
-        strings = self.kind == "str"
-        names: npt.NDArray[Any] = np.full(
-            places.part.shape, None if strings else -1, dtype=object if strings else np.int64
-        )
+        names = self.no_names(places.part.shape)
         for at, part in enumerate(self.parts):
             here = places.part == at
             names[here] = part.segment.ids.take(places.position[here])
         return names
+
+    def no_names(self, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """What stands where there is no id."""
+        if self.kind == "str":
+            return np.full(shape, None, dtype=object)
+        return np.full(shape, -1, dtype=np.int64)
 
     # --- insertion order ---------------------------------------------------------------------
 
@@ -202,15 +201,17 @@ class Snapshot:
         parts = _settled((*self.parts, Part.of(added)), self.norm)
         return replace(self, parts=parts, **changes)
 
-    def without(self, places: Places, **changes: Any) -> Snapshot:
+    def without(self, places: Places) -> Snapshot:
         """These items removed."""
         parts = tuple(part.without(places.within(at)) for at, part in enumerate(self.parts))
-        return replace(self, parts=_settled(parts, self.norm), **changes)
+        return replace(self, parts=_settled(parts, self.norm))
 
     def restricted(self, masks: list[npt.NDArray[np.bool_] | None]) -> Snapshot:
         """Only items that a mask per part allows."""
-        parts = [Part.of(p.segment, m) for p, m in zip(self.parts, masks, strict=True)]
-        return replace(self, parts=tuple(part for part in parts if part.size), gram=None)
+        # Copied, as a mask may be the caller's, who may reuse it.
+        own = [None if mask is None else mask.copy() for mask in masks]
+        parts = [Part.of(p.segment, m) for p, m in zip(self.parts, own, strict=True)]
+        return replace(self, parts=tuple(part for part in parts if part.size))
 
     def masks(self, name: str, allowed: Any) -> list[npt.NDArray[np.bool_] | None]:
         """A mask per part of what is alive and `allowed`: ids, or a mask in insertion order."""
