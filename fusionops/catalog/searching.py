@@ -46,7 +46,7 @@ def search(
     snapshot: Snapshot, user: npt.NDArray[np.float32], k: int, exclude: Any, allowed: Any
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
     """See :meth:`fusionops.catalog.Catalog.search`; `user` and `k` are checked."""
-    scores, ids = _no_lists(snapshot, len(user), k)
+    _check_room(len(user), k)
     excluded = None if exclude is None else _exclusions(snapshot, exclude, len(user))
     masks = [part.alive for part in snapshot.parts]
     if allowed is not None:
@@ -60,18 +60,19 @@ def search(
         query = _Query(user, min(k, len(part.segment)), user_scale, lists, mask)
         found.append(_search_segment(part.segment, query))
     best, places = _merge(snapshot, found, len(user), k)
-    scores[:, : best.shape[1]] = best
-    ids[:, : best.shape[1]] = snapshot.names(places)
+    names, width = snapshot.names(places), best.shape[1]
+    if width == k:
+        return best, names
+    scores = np.full((len(user), k), -np.inf, dtype=np.float32)
+    ids = snapshot.no_names(scores.shape)
+    scores[:, :width], ids[:, :width] = best, names
     return scores, ids
 
 
-def _no_lists(
-    snapshot: Snapshot, users: int, k: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-    """Lists without items; before the work, so that a `k` that is too large is told at once."""
+def _check_room(users: int, k: int) -> None:
+    """Tell a `k` that is too large at once: room for its lists is asked for, and not touched."""
     try:
-        scores = np.full((users, k), -np.inf, dtype=np.float32)
-        return scores, snapshot.no_names((users, k))
+        np.empty((users, k, 3), dtype=np.float32)  # a score and an id
     except (MemoryError, ValueError):
         raise ValueError(
             f"k: expected lists that fit into memory, got {k} for each of {users} users"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusionops.catalog.ids import as_ids, make_ids
-from fusionops.catalog.inputs import array_blocks, block_rows
+from fusionops.catalog.inputs import array_blocks, as_array, block_rows
 from fusionops.catalog.normalization import Norm
 from fusionops.catalog.segment import Segment, pack_all
 
@@ -215,7 +215,7 @@ class Snapshot:
 
     def masks(self, name: str, allowed: Any) -> list[npt.NDArray[np.bool_] | None]:
         """A mask per part of what is alive and `allowed`: ids, or a mask in insertion order."""
-        mask = np.asarray(allowed) if hasattr(allowed, "__array__") else None
+        mask = as_array(name, allowed) if hasattr(allowed, "__array__") else None
         if mask is not None and mask.dtype.kind == "b":
             if mask.shape != (len(self),):
                 raise ValueError(
