@@ -128,9 +128,9 @@ def _without_torch(name: str, value: Any) -> Any:
             f"{value.device}"
         )
     value = value.detach()
-    if value.is_floating_point() and str(value.dtype) not in _SHARED:
-        value = value.float()
     try:
+        if value.is_floating_point() and str(value.dtype) not in _SHARED:
+            value = value.float()
         return value.resolve_conj().resolve_neg().numpy()
     except (TypeError, RuntimeError) as error:
         raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}: {error}") from None

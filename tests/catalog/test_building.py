@@ -106,6 +106,13 @@ def test_no_items_no_features_no_users(dtype):
         (lambda: Catalog.build([[1, 2], [3]]), ValueError, "vectors: expected an array, or rows"),
         (lambda: Catalog.build([np.eye(3), np.ones((1, 3))]), ValueError, "vectors: expected an a"),
         (lambda: Catalog.build(torch.eye(3) * 1j), TypeError, "vectors: expected numbers, got dt"),
+        (
+            lambda: Catalog.build(
+                torch.zeros(2, 3, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+            ),
+            TypeError,
+            "vectors: expected numbers, got dtype torch.float4",
+        ),
         (lambda: Catalog.build([[object()]]), TypeError, "vectors: expected numbers"),
         (lambda: Catalog.build(np.eye(3)).search([[1, 2, 3], [3]], 1), ValueError, "user: expect"),
         (lambda: Catalog.build(torch.eye(3).to_sparse()), TypeError, "expected a dense tensor"),
