@@ -1,9 +1,11 @@
 // Threads for the NumPy face: a pool of std::thread, started at the first call that needs it.
 //
 // The caller works too and never waits for a helper that has not begun, so calls from many threads
-// at once share the pool without blocking each other, and a process forked after the pool started
-// (it has no helpers then) still gets its work done by the caller.
+// at once share the pool without blocking each other. A forked child has none of the helpers, and
+// perhaps a mutex that one of them held: it leaves the parent's pool alone and makes its own.
 #pragma once
+
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
@@ -37,9 +39,14 @@ inline int configured_threads() {
 
 class ThreadPool {
  public:
-  // Never destroyed: helpers may outlive the interpreter's teardown order.
+  // Never destroyed: helpers may outlive the interpreter's teardown order. No static in a function,
+  // whose guard a child could inherit locked.
   static ThreadPool& instance() {
-    static auto* pool = new ThreadPool();
+    ThreadPool* pool = current_.load(std::memory_order_acquire);
+    if (pool == nullptr) {
+      auto fresh = std::make_unique<ThreadPool>();
+      if (current_.compare_exchange_strong(pool, fresh.get())) pool = fresh.release();
+    }
     return *pool;
   }
 
@@ -89,6 +96,13 @@ class ThreadPool {
       if (--job->active == 0) done_.notify_all();
     }
   }
+
+  static int renew_in_children() {
+    return pthread_atfork(nullptr, nullptr, [] { current_.store(nullptr); });
+  }
+
+  inline static std::atomic<ThreadPool*> current_{nullptr};
+  inline static const int renewed_ = renew_in_children();
 
   std::mutex mutex_;
   std::condition_variable wake_, done_;

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from fusionops.catalog.normalization import Norm, gram
 from fusionops.catalog.segment import Growing, Packer
 from fusionops.catalog.snapshot import Part, Snapshot
 from fusionops.catalog.tensor_file import TensorSpec
-from fusionops.files import atomic_file, remove_abandoned
+from fusionops.files import replacing_file
 
 
 def build(
@@ -29,7 +29,7 @@ def build(
         raise ValueError(
             "path: expected none with dtype='float32', which keeps no vectors beside its panels"
         )
-    names = None if ids is None else as_ids("ids", ids)
+    names = None if ids is None else as_ids("ids", ids, own=True)
     if is_stream(vectors):
         blocks, count, kept = stream_blocks(vectors), None, None
     else:
@@ -59,22 +59,16 @@ def build(
                 sink.append(block)
             if total is not None:
                 total += gram(block)
-    if index is None:
-        index = RangeIds(0, packer.count) if names is None else _index(names, packer.count)
-    if sink is not None:
-        kept = sink.vectors()
+        # All that can fail comes before the sink's file takes its name.
+        if index is None:
+            index = RangeIds(0, packer.count) if names is None else _index(names, packer.count)
+        user_map = None if total is None else norm.user_map(total, packer.count)
+        if sink is not None:
+            kept = sink.vectors()
     pinned = kept is not None and _is_mapped(kept)
     segment = packer.segment(index, 0, kept, pinned)
-    return Snapshot(
-        norm,
-        dtype,
-        snapshot.width,
-        index.kind,
-        (Part.of(segment),) if len(segment) else (),
-        len(segment),
-        None if total is None else norm.user_map(total, packer.count),
-        total,
-    )
+    parts = (Part.of(segment),) if len(segment) else ()
+    return Snapshot(norm, dtype, snapshot.width, index.kind, parts, len(segment), user_map)
 
 
 def _index(names: npt.NDArray[Any], count: int) -> Ids:
@@ -114,8 +108,8 @@ class _FileSink(_Sink):
 
     _HEADER = 128  # bytes, room for any shape
 
-    def __init__(self, path: Path, file: Any) -> None:
-        self._path, self._file = path, file
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._count, self._width = 0, 0
         file.write(b"\0" * self._HEADER)
 
@@ -123,20 +117,21 @@ class _FileSink(_Sink):
         self._count, self._width = self._count + len(block), block.shape[1]
         np.ascontiguousarray(block, dtype="<f4").tofile(self._file)
 
-    def close(self) -> None:
-        """Write the header, now that the shape is known."""
+    def vectors(self) -> npt.NDArray[np.float32]:
+        shape = (self._count, self._width)
+        self._write_header()
+        if not self._count * self._width:  # which cannot be mapped
+            return np.empty(shape, dtype=np.float32)
+        return np.memmap(self._file, "<f4", "r", self._HEADER, shape)
+
+    def _write_header(self) -> None:
         text = (
             f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({self._count}, {self._width})}}"
         )
         head = np.lib.format.magic(1, 0) + (self._HEADER - 10).to_bytes(2, "little")
         self._file.seek(0)
         self._file.write(head + text.encode().ljust(self._HEADER - 11) + b"\n")
-
-    def vectors(self) -> npt.NDArray[np.float32]:
-        if not self._count * self._width:  # which cannot be mapped
-            return np.empty((self._count, self._width), dtype=np.float32)
-        mapped: npt.NDArray[np.float32] = np.load(self._path, mmap_mode="r")
-        return mapped
+        self._file.flush()
 
 
 @contextlib.contextmanager
@@ -145,10 +140,5 @@ def _sink(path: str | os.PathLike[str] | None) -> Iterator[_Sink]:
     if path is None:
         yield _Sink()
         return
-    target = Path(path)
-    prefix = f".{target.name}.saving-"
-    remove_abandoned(target.parent, prefix)
-    with atomic_file(target, prefix) as file:
-        sink = _FileSink(target, file)
-        yield sink
-        sink.close()
+    with replacing_file(Path(path)) as file:
+        yield _FileSink(file)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,8 @@ class Catalog:
         Parameters
         ----------
         vectors : array_like, or iterable of array_like
-            ``[P, D]``, one row an item, computed in float32; or a stream of chunks ``[n, D]``.
+            ``[P, D]``, one row an item, computed in float32; or a stream of chunks ``[n, D]``, an
+            iterator or other iterable without a length, so not a list.
             bfloat16 and int8 keep the vectors to rescore: a float32 array, memory map or CPU
             tensor as it is, without a copy, so do not write to it afterwards; anything else as a
             float32 copy, in memory or in `path`.
@@ -139,8 +140,10 @@ class Catalog:
         k : int
             Length of the lists, at least 1.
         exclude : sequence of sequences of ids, optional
-            One a user: what may not be returned to that user. Or a tuple of two arrays,
-            ``(offsets [U + 1], ids [nnz])``.
+            One a user: what may not be returned to that user. Or a tuple of two arrays or tensors,
+            ``(offsets [U + 1], ids [nnz])``: user ``u`` has ``ids[offsets[u] : offsets[u + 1]]``.
+            Two users' arrays in a tuple are taken for such a pair where the first is of 3 integers
+            that start with 0; in a list they never are.
         allowed : sequence of ids or bool mask, optional
             What may be returned at all: ids, or ``[P]`` bool in the order of :attr:`ids`.
 
@@ -218,9 +221,13 @@ class Catalog:
 
     def __contains__(self, id_: object) -> bool:
         try:
-            return bool(self._snapshot.find(as_ids("id", [id_])).part[0] >= 0)
+            name = as_ids("id", [id_])
         except (TypeError, ValueError):  # what cannot be an id
             return False
+        return bool(self._snapshot.find(name).part[0] >= 0)  # a damaged file is told
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Catalog cannot be pickled or copied; use save and load, or filter")
 
     def __repr__(self) -> str:
         s = self._snapshot
@@ -246,7 +253,7 @@ class Catalog:
         TypeError, ValueError
             Arguments of the wrong kind, shape or range, and ids that are there already.
         """
-        names = as_ids("ids", ids)
+        names = as_ids("ids", ids, own=True)
         with self._writing:
             old = self._snapshot
             rows = _changed_rows(old, vectors, names)
@@ -264,12 +271,7 @@ class Catalog:
                 return
             keys = old.next_key + np.arange(len(names), dtype=np.int64)
             self._snapshot = old.with_items(
-                names,
-                keys,
-                rows,
-                kind=kind,
-                next_key=old.next_key + len(names),
-                gram=_gram_after(old, added=rows),
+                names, keys, rows, kind=kind, next_key=old.next_key + len(names)
             )
 
     def update(self, ids: Any, vectors: Any) -> None:
@@ -299,9 +301,8 @@ class Catalog:
                 return
             keys = old.keys(places)
             order = np.argsort(keys)
-            after = _gram_after(old, added=rows, removed=old.rows(places))
             emptied = old.without(places)
-            self._snapshot = emptied.with_items(names[order], keys[order], rows[order], gram=after)
+            self._snapshot = emptied.with_items(names[order], keys[order], rows[order])
 
     def remove(self, ids: Any) -> None:
         """Take items out.
@@ -319,13 +320,12 @@ class Catalog:
             places = old.locate("ids", names)
             make_ids("ids", names)
             if len(names):
-                after = _gram_after(old, removed=old.rows(places)) if old.gram is not None else None
-                self._snapshot = old.without(places, gram=after)
+                self._snapshot = old.without(places)
 
     def refit(self) -> None:
         """Recompute the map of ``normalization="matrix"`` from the items as they are now.
 
-        Other normalisations have nothing to recompute.
+        It passes over all vectors. Other normalisations have nothing to recompute.
 
         Raises
         ------
@@ -336,13 +336,12 @@ class Catalog:
             old = self._snapshot
             if not old.norm.maps_users:
                 return
-            current = old.gram
-            if current is None:
-                current = np.zeros((old.width, old.width))
-                for block in old.blocks():
-                    current += gram(block)
-            user_map = old.norm.user_map(current, len(old))
-            self._snapshot = replace(old, user_map=user_map, gram=current)
+            # Summed anew: what a sum has lost to rounding beside a large vector does not come back
+            # by subtracting that vector.
+            total = np.zeros((old.width, old.width))
+            for block in old.blocks():
+                total += gram(block)
+            self._snapshot = replace(old, user_map=old.norm.user_map(total, len(old)))
 
 
 def _rows(snapshot: Snapshot, name: str, value: Any) -> npt.NDArray[np.float32]:
@@ -360,22 +359,6 @@ def _changed_rows(
     if len(rows) != len(names):
         raise ValueError(f"ids: expected {len(rows)}, one a vector, got {len(names)}")
     return np.array(rows, order="C")
-
-
-def _gram_after(
-    snapshot: Snapshot,
-    added: npt.NDArray[np.float32] | None = None,
-    removed: npt.NDArray[np.float32] | None = None,
-) -> npt.NDArray[np.float64] | None:
-    """The Gram matrix after a change; None where only a pass over all items can tell."""
-    if snapshot.gram is None:
-        return None
-    after = snapshot.gram
-    if added is not None:
-        after = after + gram(added)
-    if removed is not None:
-        after = after - gram(removed)
-    return after if np.isfinite(after).all() else None
 
 
 _ALL: weakref.WeakSet[Catalog] = weakref.WeakSet()

@@ -8,12 +8,13 @@ needed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fusionops.catalog.inputs import as_array
 from fusionops.catalog.verified import Verified
 
 _INTEGERS = (int, np.integer)
@@ -105,8 +106,16 @@ class StringIds:
         return np.fromiter((get(name, -1) for name in ids.tolist()), np.int64, len(ids))
 
 
-def as_ids(name: str, values: Any) -> npt.NDArray[Any]:
+def as_ids(name: str, values: Any, *, own: bool = False) -> npt.NDArray[Any]:
     """`values` as a flat int64 array, or an object array of str.
+
+    Parameters
+    ----------
+    name : str
+        What errors call them.
+    values : array_like
+    own : bool
+        Never the caller's memory, for ids that are kept: whoever handed them over may reuse it.
 
     Raises
     ------
@@ -118,16 +127,16 @@ def as_ids(name: str, values: Any) -> npt.NDArray[Any]:
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise TypeError(f"{name}: expected a sequence of ids, got {type(values).__name__}")
     if isinstance(values, range):
-        values = np.arange(values.start, values.stop, values.step)
+        return _from_range(name, values)
     if not hasattr(values, "__array__"):
         return _from_objects(name, list(values))
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 1:
         raise ValueError(f"{name}: expected 1 dimension, got shape {list(array.shape)}")
     if array.dtype.kind in "iu":
         if array.dtype.kind == "u" and len(array) and int(array.max()) >= 1 << 63:
             raise ValueError(f"{name}: expected integers below 2^63, got {array.max()}")
-        return array.astype(np.int64, copy=False)
+        return array.astype(np.int64, copy=own)
     if array.dtype.kind in "OUT" or not len(array):
         return _from_objects(name, array.tolist())
     raise TypeError(f"{name}: expected integers or strings, got dtype {array.dtype}")
@@ -149,9 +158,10 @@ def make_ids(name: str, names: npt.NDArray[Any]) -> Ids:
     if not len(names):
         return RangeIds(0, 0)
     start, count = int(names[0]), len(names)
-    if int(names[-1]) - start == count - 1 and _steps(names, np.equal):
+    # A difference that wraps is 1 only below the first id, which the last one then is, too.
+    if int(names[-1]) - start == count - 1 and _steps(names, lambda a, b: b - a == 1):
         return RangeIds(start, count)
-    if _steps(names, np.greater_equal):
+    if _steps(names, np.less):
         return IntegerIds(Verified(names))
     order = np.argsort(names, kind="stable")
     ascending = names[order]
@@ -160,13 +170,12 @@ def make_ids(name: str, names: npt.NDArray[Any]) -> Ids:
     return IntegerIds(Verified(names), Verified(ascending), Verified(small))
 
 
-def _steps(names: npt.NDArray[np.int64], compare: Any) -> bool:
-    """Whether every step compares so with 1; by pieces, without temporaries of the whole size."""
+def _steps(names: npt.NDArray[np.int64], holds: Callable[[Any, Any], Any]) -> bool:
+    """Whether it holds for all neighbours; by pieces, without temporaries of the whole size."""
     piece = 1 << 20
     for start in range(0, len(names) - 1, piece):
         part = names[start : start + piece + 1]
-        # Steps beyond 2^63 wrap to negative ones, which say no: then the ids are sorted instead.
-        if not compare(part[1:] - part[:-1], 1).all():
+        if not holds(part[:-1], part[1:]).all():
             return False
     return True
 
@@ -179,6 +188,18 @@ def _unique(name: str, count: int, distinct: int, names: npt.NDArray[Any]) -> No
         )
 
 
+def _from_range(name: str, values: range) -> npt.NDArray[np.int64]:
+    _check_int64(name, (values[0], values[-1]) if values else ())
+    # Where the last one does, the end need not fit into int64.
+    return np.fromiter(values, np.int64, len(values))
+
+
+def _check_int64(name: str, values: Iterable[int]) -> None:
+    far = next((value for value in values if not -(1 << 63) <= value < 1 << 63), None)
+    if far is not None:
+        raise ValueError(f"{name}: expected integers that int64 holds, got {far}")
+
+
 def _from_objects(name: str, values: list[Any]) -> npt.NDArray[Any]:
     kinds = set(map(type, values))
     if all(issubclass(kind, str) for kind in kinds) and kinds:
@@ -189,7 +210,7 @@ def _from_objects(name: str, values: list[Any]) -> npt.NDArray[Any]:
         try:
             return np.array(values, dtype=np.int64)
         except OverflowError:
-            far = next(value for value in values if not -(1 << 63) <= value < 1 << 63)
-            raise ValueError(f"{name}: expected integers that int64 holds, got {far}") from None
+            _check_int64(name, values)
+            raise
     found = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise TypeError(f"{name}: expected integers alone or strings alone, got {found}")

@@ -13,17 +13,40 @@ from fusionops import checks
 PANEL = 32
 """Items in a panel."""
 
+_SHARED = ("torch.float16", "torch.float32", "torch.float64")  # NumPy has no other floats
+
 _BLOCK_BYTES = 8 * 1024 * 1024  # float32 rows handled at a time
 
 
 def matrix(name: str, value: Any) -> npt.NDArray[Any]:
     """`value` as a 2-d array of numbers, without a copy where it is one already."""
-    array = np.asarray(_without_torch(name, value))
+    array = as_array(name, value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
     if array.ndim != 2:
         raise ValueError(f"{name}: expected 2 dimensions, got shape {list(array.shape)}")
     return array
+
+
+def as_array(name: str, value: Any) -> npt.NDArray[Any]:
+    """`value` as an array, without a copy where it is one, or a tensor that NumPy knows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        What NumPy makes no array of, such as rows of unequal lengths.
+    """
+    if isinstance(value, (list, tuple)):
+        value = [_without_torch(name, row) for row in value]
+    value = _without_torch(name, value)
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(
+            f"{name}: expected an array, or rows of one length, got a {type(value).__name__} that "
+            f"NumPy makes no array of: {error}"
+        ) from None
 
 
 def float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -105,6 +128,9 @@ def _without_torch(name: str, value: Any) -> Any:
             f"{value.device}"
         )
     value = value.detach()
-    if str(value.dtype) == "torch.bfloat16":  # which NumPy has not
-        value = value.float()
-    return value.resolve_conj().resolve_neg().numpy()
+    try:
+        if value.is_floating_point() and str(value.dtype) not in _SHARED:
+            value = value.float()
+        return value.resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}: {error}") from None

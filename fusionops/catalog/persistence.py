@@ -2,12 +2,13 @@
 
 Tensors: ``panels``, ``stats``, ``vectors``, ``item_scale`` of all items in order of insertion; ids
 as ``ids`` (integers; with ``ids_ascending`` and ``ids_order`` where they do not ascend), as
-``id_bytes`` (UTF-8) with ``id_ends``, or as a range in the metadata; ``gram`` and ``user_map``;
-``checksums`` of :mod:`fusionops.catalog.tensor_file`.
+``id_bytes`` (UTF-8) with ``id_ends``, or as a range in the metadata; ``user_map``; ``checksums``
+of :mod:`fusionops.catalog.tensor_file`.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from fusionops.catalog.ids import Ids, IntegerIds, RangeIds, StringIds, make_ids
 from fusionops.catalog.normalization import Norm
 from fusionops.catalog.segment import DTYPES, Segment, pack, packed_specs
 from fusionops.catalog.snapshot import Part, Snapshot
-from fusionops.catalog.tensor_file import TensorSpec, TensorWriter, read_tensors
+from fusionops.catalog.tensor_file import TensorSpec, TensorWriter, read_tensors, whole_number
 from fusionops.catalog.verified import CatalogFileError, Verified
-from fusionops.files import atomic_file, remove_abandoned
+from fusionops.files import replacing_file
 
 FORMAT = "fusionops.Catalog"
 VERSION = 1
@@ -36,8 +37,6 @@ def save(snapshot: Snapshot, path: Path) -> None:
     names = snapshot.names(snapshot.order)
     ids = make_ids("ids", names)
     arrays = _id_arrays(ids, names)
-    if snapshot.gram is not None:
-        arrays["gram"] = snapshot.gram
     if snapshot.user_map is not None:
         arrays["user_map"] = snapshot.user_map
     specs = _item_specs(snapshot.norm, snapshot.dtype, len(snapshot), snapshot.width)
@@ -46,9 +45,7 @@ def save(snapshot: Snapshot, path: Path) -> None:
     order = sorted(
         specs, key=lambda name: (name != "panels", -np.dtype(specs[name].dtype).itemsize)
     )
-    prefix = f".{path.name}.saving-"
-    remove_abandoned(path.parent, prefix)
-    with atomic_file(path, prefix) as file:
+    with replacing_file(path) as file:
         writer = TensorWriter(file, _metadata(snapshot, ids), {name: specs[name] for name in order})
         for name, array in arrays.items():
             writer.append(name, array)
@@ -70,9 +67,11 @@ def load(path: Path, *, mapped: bool, verify: bool) -> Snapshot:
         )
     try:
         return _snapshot(json.loads(metadata["catalog"]), tensors, pinned=mapped)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CatalogFileError):
-            raise
+    except CatalogFileError:
+        raise
+    except KeyError as error:
+        raise CatalogFileError(f"{path} is damaged: it has no {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
         raise CatalogFileError(f"{path} is damaged: {error}") from None
 
 
@@ -129,14 +128,13 @@ def _id_arrays(ids: Ids, names: npt.NDArray[Any]) -> _Arrays:
 
 def _snapshot(settings: dict[str, Any], tensors: dict[str, Verified], pinned: bool) -> Snapshot:
     norm = Norm.checked(*(settings[key] for key in ("normalization", "power", "ridge", "eps")))
-    count, width, dtype = int(settings["count"]), int(settings["width"]), settings["dtype"]
+    count, width = whole_number(settings["count"]), whole_number(settings["width"])
+    dtype = settings["dtype"]
     if dtype not in DTYPES or settings["ids"] not in ("int", "str"):
         raise ValueError(f"it is in {dtype!r} with ids {settings['ids']!r}")
     specs = _item_specs(norm, dtype, count, width)
-    for name in ("gram", "user_map"):
-        if norm.maps_users and (name != "gram" or name in tensors):
-            kind = np.float64 if name == "gram" else np.float32
-            specs[name] = TensorSpec(kind, (width, width))
+    if norm.maps_users:
+        specs["user_map"] = TensorSpec(np.float32, (width, width))
     for name, spec in specs.items():
         tensor = tensors[name]
         if tensor.shape != spec.shape or tensor.dtype != spec.dtype:
@@ -151,24 +149,38 @@ def _snapshot(settings: dict[str, Any], tensors: dict[str, Verified], pinned: bo
         item_scale=tensors.get("item_scale"),
         pinned=pinned,
     )
-    small = {name: tensors[name].whole() for name in ("user_map", "gram") if name in tensors}
+    user_map = tensors["user_map"].whole() if norm.maps_users else None
     parts = (Part.of(segment),) if count else ()
-    return Snapshot(norm, dtype, width, settings["ids"], parts, count, **small)
+    return Snapshot(norm, dtype, width, settings["ids"], parts, count, user_map)
 
 
 def _read_ids(settings: dict[str, Any], tensors: dict[str, Verified], count: int) -> Ids:
-    if settings["first_id"] is not None:
-        return RangeIds(int(settings["first_id"]), count)
+    first = settings["first_id"]
+    if first is not None:
+        last = first + max(0, count - 1) if type(first) is int else None
+        if settings["ids"] != "int" or last is None or first < -(1 << 63) or last >= 1 << 63:
+            raise ValueError(
+                f"its ids are {settings['ids']}, of which {first!r} cannot be the first"
+            )
+        return RangeIds(first, count)
+    kinds = (
+        {"ids": "i8", "ids_ascending": "i8", "ids_order": "u4" if count <= 1 << 32 else "i8"}
+        if settings["ids"] == "int"
+        else {"id_ends": "i8"}
+    )
+    found = {name: tensors[name] for name in kinds if name in tensors}
+    for name, array in found.items():
+        if array.shape != (count,) or array.dtype != kinds[name]:
+            raise ValueError(f"its {name} is {array.dtype} {list(array.shape)}")
     if settings["ids"] == "int":
-        found = [tensors.get(name) for name in ("ids", "ids_ascending", "ids_order")]
-        if any(array is not None and array.shape != (count,) for array in found):
-            raise ValueError(f"it has not {count} ids")
-        return IntegerIds(tensors["ids"], *found[1:])
+        return IntegerIds(tensors["ids"], found.get("ids_ascending"), found.get("ids_order"))
     data = tensors["id_bytes"].whole().tobytes()
     ends = tensors["id_ends"].whole().tolist()
+    if any(start > end for start, end in itertools.pairwise([0, *ends, len(data)])):
+        raise ValueError("its id_ends do not rise to the end of its id_bytes")
     names = np.empty(count, dtype=object)
     names[:] = [
         data[start:end].decode("utf-8", "surrogatepass")
-        for start, end in zip([0, *ends], ends, strict=False)
+        for start, end in itertools.pairwise([0, *ends])
     ]
     return StringIds(names)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fusionops import _native
 from fusionops.catalog.ids import as_ids
+from fusionops.catalog.inputs import as_array
 from fusionops.catalog.segment import Segment
 from fusionops.catalog.snapshot import Places, Snapshot
 
@@ -45,6 +46,7 @@ def search(
     snapshot: Snapshot, user: npt.NDArray[np.float32], k: int, exclude: Any, allowed: Any
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
     """See :meth:`fusionops.catalog.Catalog.search`; `user` and `k` are checked."""
+    _check_room(len(user), k)
     excluded = None if exclude is None else _exclusions(snapshot, exclude, len(user))
     masks = [part.alive for part in snapshot.parts]
     if allowed is not None:
@@ -57,8 +59,24 @@ def search(
         lists = None if excluded is None else _within(*excluded, at)
         query = _Query(user, min(k, len(part.segment)), user_scale, lists, mask)
         found.append(_search_segment(part.segment, query))
-    scores, places = _merge(snapshot, found, len(user), k)
-    return scores, snapshot.names(places)
+    best, places = _merge(snapshot, found, len(user), k)
+    names, width = snapshot.names(places), best.shape[1]
+    if width == k:
+        return best, names
+    scores = np.full((len(user), k), -np.inf, dtype=np.float32)
+    ids = snapshot.no_names(scores.shape)
+    scores[:, :width], ids[:, :width] = best, names
+    return scores, ids
+
+
+def _check_room(users: int, k: int) -> None:
+    """Tell a `k` that is too large at once: room for its lists is asked for, and not touched."""
+    try:
+        np.empty((users, k, 3), dtype=np.float32)  # a score and an id
+    except (MemoryError, ValueError):
+        raise ValueError(
+            f"k: expected lists that fit into memory, got {k} for each of {users} users"
+        ) from None
 
 
 def _search_segment(segment: Segment, query: _Query) -> _Lists:
@@ -103,8 +121,11 @@ def _search_segment(segment: Segment, query: _Query) -> _Lists:
 def _merge(
     snapshot: Snapshot, found: list[_Lists], users: int, k: int
 ) -> tuple[npt.NDArray[np.float32], Places]:
-    """The k best of the segments' lists, by score descending, then by insertion."""
-    width = max(k, sum(scores.shape[1] for scores, _ in found))
+    """The k best of the segments' lists, by score descending, then by insertion.
+
+    They are shorter than k where the segments' lists together are.
+    """
+    width = sum(scores.shape[1] for scores, _ in found)
     scores = np.full((users, width), -np.inf, dtype=np.float32)
     places = Places(np.full((users, width), -1, np.int64), np.full((users, width), -1, np.int64))
     keys = np.full((users, width), np.iinfo(np.int64).max) if len(found) > 1 else None
@@ -127,8 +148,9 @@ def _merge(
 
 def _exclusions(snapshot: Snapshot, exclude: Any, users: int) -> tuple[npt.NDArray[Any], Places]:
     """Offsets per user, and where the excluded ids are."""
-    if _is_pair(exclude):
-        offsets, ids = exclude
+    pair = _pair(exclude, users)
+    if pair is not None:
+        offsets, ids = pair[0], as_ids("exclude", pair[1])
         _check_offsets(offsets, users, len(ids))
         return offsets.astype(np.int64), snapshot.locate("exclude", ids)
     if isinstance(exclude, (str, bytes)) or not hasattr(exclude, "__len__"):
@@ -137,7 +159,8 @@ def _exclusions(snapshot: Snapshot, exclude: Any, users: int) -> tuple[npt.NDArr
         )
     if len(exclude) != users:
         raise ValueError(
-            f"exclude: expected one list for each of {users} users, got {len(exclude)}"
+            f"exclude: expected one list for each of {users} users, got {len(exclude)}; a pair "
+            "(offsets, ids) must be a tuple of two arrays"
         )
     lists = [as_ids("exclude", ids) for ids in exclude]
     flat = [ids for ids in lists if len(ids)]
@@ -147,12 +170,18 @@ def _exclusions(snapshot: Snapshot, exclude: Any, users: int) -> tuple[npt.NDArr
     return _offsets([len(ids) for ids in lists]), snapshot.locate("exclude", joined)
 
 
-def _is_pair(exclude: Any) -> bool:
-    return (
+def _pair(exclude: Any, users: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    """Offsets and ids, where `exclude` is such a pair rather than lists of two users."""
+    if not (
         isinstance(exclude, tuple)
         and len(exclude) == 2
-        and all(isinstance(part, np.ndarray) for part in exclude)
-    )
+        and all(hasattr(part, "__array__") for part in exclude)
+    ):
+        return None
+    offsets, ids = (as_array("exclude", part) for part in exclude)
+    are_offsets = offsets.dtype.kind in "iu" and offsets.shape == (users + 1,) and offsets[0] == 0
+    # For any other number of users two arrays can be nothing else, and errors say what they lack.
+    return (offsets, ids) if are_offsets or users != 2 else None
 
 
 def _check_offsets(offsets: npt.NDArray[Any], users: int, size: int) -> None:

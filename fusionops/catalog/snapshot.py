@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fusionops.catalog.ids import as_ids, make_ids
-from fusionops.catalog.inputs import array_blocks, block_rows
+from fusionops.catalog.inputs import array_blocks, as_array, block_rows
 from fusionops.catalog.normalization import Norm
 from fusionops.catalog.segment import Segment, pack_all
 
@@ -81,9 +80,6 @@ class Snapshot:
         Insertion key of the next item.
     user_map : numpy.ndarray, optional
         ``[D, D]``, where the normalisation has one.
-    gram : numpy.ndarray, optional
-        ``[D, D]`` float64, of the living items, where `user_map` is made of it; None where it must
-        be computed anew.
     """
 
     norm: Norm
@@ -93,7 +89,6 @@ class Snapshot:
     parts: tuple[Part, ...] = ()
     next_key: int = 0
     user_map: npt.NDArray[np.float32] | None = None
-    gram: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return sum(part.size for part in self.parts)
@@ -140,14 +135,17 @@ class Snapshot:
 
     def names(self, places: Places) -> npt.NDArray[Any]:
         """Ids of `places` of any shape; -1 or None where the part is -1."""
-        strings = self.kind == "str"
-        names: npt.NDArray[Any] = np.full(
-            places.part.shape, None if strings else -1, dtype=object if strings else np.int64
-        )
+        names = self.no_names(places.part.shape)
         for at, part in enumerate(self.parts):
             here = places.part == at
             names[here] = part.segment.ids.take(places.position[here])
         return names
+
+    def no_names(self, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """What stands where there is no id."""
+        if self.kind == "str":
+            return np.full(shape, None, dtype=object)
+        return np.full(shape, -1, dtype=np.int64)
 
     # --- insertion order ---------------------------------------------------------------------
 
@@ -157,9 +155,13 @@ class Snapshot:
         if len(self.parts) == 1:  # told at once, and too large to be kept
             positions = self.parts[0].positions()
             return Places(np.broadcast_to(np.int8(0), positions.shape), positions)
-        return self._merged_order
+        # No functools.cached_property: up to Python 3.11 it has one lock for all catalogues, which
+        # a forked child would inherit held. Two threads would make the same.
+        if "_order" not in self.__dict__:
+            self.__dict__["_order"] = self._merged_order()
+        order: Places = self.__dict__["_order"]
+        return order
 
-    @cached_property
     def _merged_order(self) -> Places:
         empty = np.empty(0, dtype=np.int64)
         living = [part.positions() for part in self.parts]
@@ -199,19 +201,21 @@ class Snapshot:
         parts = _settled((*self.parts, Part.of(added)), self.norm)
         return replace(self, parts=parts, **changes)
 
-    def without(self, places: Places, **changes: Any) -> Snapshot:
+    def without(self, places: Places) -> Snapshot:
         """These items removed."""
         parts = tuple(part.without(places.within(at)) for at, part in enumerate(self.parts))
-        return replace(self, parts=_settled(parts, self.norm), **changes)
+        return replace(self, parts=_settled(parts, self.norm))
 
     def restricted(self, masks: list[npt.NDArray[np.bool_] | None]) -> Snapshot:
         """Only items that a mask per part allows."""
-        parts = [Part.of(p.segment, m) for p, m in zip(self.parts, masks, strict=True)]
-        return replace(self, parts=tuple(part for part in parts if part.size), gram=None)
+        # Copied, as a mask may be the caller's, who may reuse it.
+        own = [None if mask is None else mask.copy() for mask in masks]
+        parts = [Part.of(p.segment, m) for p, m in zip(self.parts, own, strict=True)]
+        return replace(self, parts=tuple(part for part in parts if part.size))
 
     def masks(self, name: str, allowed: Any) -> list[npt.NDArray[np.bool_] | None]:
         """A mask per part of what is alive and `allowed`: ids, or a mask in insertion order."""
-        mask = np.asarray(allowed) if hasattr(allowed, "__array__") else None
+        mask = as_array(name, allowed) if hasattr(allowed, "__array__") else None
         if mask is not None and mask.dtype.kind == "b":
             if mask.shape != (len(self),):
                 raise ValueError(

@@ -168,8 +168,27 @@ def read_tensors(
         if verify or not mapped:
             checksums.verify()
         array = np.frombuffer(data, dtype=spec.dtype) if spec.nbytes else np.empty(0, spec.dtype)
-        tensors[name] = Verified(array.reshape(spec.shape), checksums)
+        try:
+            array = array.reshape(spec.shape)
+        except (ValueError, OverflowError):  # no bytes, yet more of them than memory could address
+            raise CatalogFileError(
+                f"{path} is damaged: no array has the shape of its {name}"
+            ) from None
+        tensors[name] = Verified(array, checksums)
     return metadata, tensors
+
+
+def whole_number(value: Any) -> int:
+    """A count or a place from JSON, which has numbers of other kinds too, and infinity.
+
+    Raises
+    ------
+    ValueError
+        It is no integer from 0 to what int64 holds.
+    """
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"expected an integer from 0 to 2^63 - 1, got {value!r}")
+    return value
 
 
 _Entries = dict[str, tuple[TensorSpec, int]]  # and where in the file it begins
@@ -198,8 +217,8 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[bytes, _Entries, dict[str,
     try:
         entries: _Entries = {
             name: (
-                TensorSpec(_DTYPES[field["dtype"]], tuple(map(int, field["shape"]))),
-                8 + length + int(field["data_offsets"][0]),
+                TensorSpec(_DTYPES[field["dtype"]], tuple(map(whole_number, field["shape"]))),
+                8 + length + whole_number(field["data_offsets"][0]),
             )
             for name, field in fields.items()
         }

@@ -64,6 +64,18 @@ def test_tensors_of_other_dtypes_are_converted(kind):
     )
 
 
+@pytest.mark.parametrize(
+    "kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float32, torch.int64]
+)
+def test_lists_of_tensors_are_taken_as_their_rows(kind):
+    rows = torch.tensor([[1.0, 2.0], [2.0, 4.0], [4.0, 0.5]]).to(kind)
+    if kind.is_floating_point and kind.itemsize > 1:
+        rows.requires_grad_()
+    expected = Catalog.build(rows.detach().float().numpy()).vectors([0, 1, 2])
+    for vectors in (rows, list(rows)):
+        np.testing.assert_array_equal(Catalog.build(vectors).vectors([0, 1, 2]), expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_items_no_features_no_users(dtype):
     none = Catalog.build(iter([np.zeros((0, 3))]), dtype=dtype)
@@ -91,6 +103,18 @@ def test_no_items_no_features_no_users(dtype):
         (lambda: Catalog.build(iter([np.eye(3)]), [1]), ValueError, "ids: expected 3, one a vec"),
         (lambda: Catalog.build(np.eye(3), dtype="int4"), ValueError, "dtype: expected one of"),
         (lambda: Catalog.build(np.eye(3) > 0), TypeError, "vectors: expected numbers"),
+        (lambda: Catalog.build([[1, 2], [3]]), ValueError, "vectors: expected an array, or rows"),
+        (lambda: Catalog.build([np.eye(3), np.ones((1, 3))]), ValueError, "vectors: expected an a"),
+        (lambda: Catalog.build(torch.eye(3) * 1j), TypeError, "vectors: expected numbers, got dt"),
+        (
+            lambda: Catalog.build(
+                torch.zeros(2, 3, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+            ),
+            TypeError,
+            "vectors: expected numbers, got dtype torch.float4",
+        ),
+        (lambda: Catalog.build([[object()]]), TypeError, "vectors: expected numbers"),
+        (lambda: Catalog.build(np.eye(3)).search([[1, 2, 3], [3]], 1), ValueError, "user: expect"),
         (lambda: Catalog.build(torch.eye(3).to_sparse()), TypeError, "expected a dense tensor"),
         (
             lambda: Catalog.build(np.full((3, 3), np.nan), normalization="matrix"),
@@ -105,7 +129,20 @@ def test_bad_input_is_named(call, error, message):
     assert message in str(caught.value)
 
 
-def test_a_failed_build_leaves_no_file(tmp_path):
-    with pytest.raises(ValueError, match="chunk 1"):
-        Catalog.build(iter([np.eye(3), np.eye(2)]), dtype="int8", path=tmp_path / "v.npy")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize(
+    ("chunks", "keywords", "message"),
+    [
+        ([np.eye(3), np.eye(2)], {}, "chunk 1"),
+        ([np.eye(3)], {"ids": [1]}, "ids: expected 3, one a vector"),
+        ([np.eye(3)], {"ids": [1, 2, 1]}, "ids: expected unique ids"),
+        ([np.full((3, 3), np.nan)], {"normalization": "matrix"}, "expected finite values"),
+    ],
+)
+def test_a_failed_build_leaves_the_file_alone(tmp_path, chunks, keywords, message, exists):
+    path = tmp_path / "v.npy"
+    if exists:
+        path.write_bytes(b"old")
+    with pytest.raises(ValueError, match=message):
+        Catalog.build(iter(chunks), dtype="int8", path=path, **keywords)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"] * exists

@@ -139,3 +139,53 @@ def test_bad_input_is_named_and_changes_nothing(call, error, message):
         call(one)
     assert message in str(caught.value)
     assert one.ids.tolist() == [0, 1, 2]
+
+
+def test_a_filter_keeps_no_mask_of_the_caller(vectors):
+    mask = np.arange(501) < 3
+    some = Catalog.build(vectors).filter(mask)
+    mask[:] = True
+    assert some.ids.tolist() == [0, 1, 2]
+    assert set(some.search(vectors[:1], 9)[1][0].tolist()) == {-1, 0, 1, 2}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("change", ["remove", "update"])
+def test_refit_forgets_what_was_large(vectors, users, dtype, change):
+    """In a sum with 1e16 in it the others are rounded away, and do not come back by subtracting."""
+    expected = Catalog.build(vectors, normalization="matrix").search(users, 9)
+    large = vectors.copy()
+    large[500] = 1e8
+    catalog = Catalog.build(large, normalization="matrix", dtype=dtype)
+    if change == "remove":
+        catalog.remove([500])
+        catalog.add(vectors[500:], [500])
+    else:
+        catalog.update([500], vectors[500:])
+    catalog.refit()
+    found = catalog.search(users, 9)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+
+
+def test_a_failed_change_under_matrix_leaves_the_state(vectors, users):
+    catalog = Catalog.build(vectors, normalization="matrix", dtype="int8")
+    catalog.add(vectors[:3], [901, 902, 903])
+    before, state = catalog.search(users, 9), catalog._snapshot
+    for change in (
+        lambda: catalog.add(vectors[:2], [990, 5]),
+        lambda: catalog.add(vectors[:2, :4], [990, 991]),
+        lambda: catalog.update([5, 990], vectors[:2]),
+        lambda: catalog.remove([901, 990]),
+    ):
+        with pytest.raises((ValueError, KeyError)):
+            change()
+        assert catalog._snapshot is state
+    catalog.update([901], np.full((1, 17), np.inf))
+    infinite = catalog._snapshot
+    with pytest.raises(ValueError, match="expected finite values"):
+        catalog.refit()
+    assert catalog._snapshot is infinite
+    catalog.update([901], vectors[:1])
+    for found, expected in zip(catalog.search(users, 9), before, strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -84,3 +85,101 @@ def test_a_forked_child_searches_and_writes(vectors, users):
             os._exit(0 if same and 9999 in catalog else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert 9999 not in catalog
+
+
+FORKS = """
+    import os, signal, threading
+    import numpy as np
+    from fusionops.catalog import Catalog
+
+    os.environ["FUSIONOPS_NUM_THREADS"] = "2"
+    vectors = np.random.default_rng(0).normal(size=(9000, 4)).astype(np.float32)
+    catalog = Catalog.build(vectors, dtype="int8")
+
+    def search():
+        while True:
+            catalog.search(vectors[:2], 1)
+
+    for _ in range(2):
+        threading.Thread(target=search, daemon=True).start()
+    failed = 0
+    for _ in range(300):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            catalog.search(vectors[:20], 5)
+            os._exit(0)
+        failed = os.waitpid(child, 0)[1]
+        if failed:
+            break
+    print(failed, flush=True)
+    os._exit(0)
+"""
+
+
+def test_a_child_forked_in_the_middle_of_searches_searches(run_python):
+    """Whatever state the parent's threads left the pool in: it is not the child's."""
+    assert run_python(FORKS).strip() == "0"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_python_runs_while_a_search_does(dtype):
+    rng = np.random.default_rng(2)
+    catalog = Catalog.build(rng.normal(size=(20_000, 64)), dtype=dtype)
+    users = rng.normal(size=(4000, 64)).astype(np.float32)
+    ticks, done = [], threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.002)
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    try:
+        for _ in range(5):  # the cores may be busy with others
+            begin = time.perf_counter()
+            catalog.search(users, 10)
+            took = time.perf_counter() - begin
+            # A kernel that kept the lock would leave no tick between the call's first and last
+            # moments, in which Python prepares it and puts the lists together.
+            inside = sum(begin + took / 4 < at < begin + 3 * took / 4 for at in ticks)
+            if inside > 3:
+                break
+    finally:
+        done.set()
+        ticker.join()
+    assert inside > 3
+
+
+def test_a_save_sees_one_snapshot(tmp_path):
+    count = 40
+    ids = np.arange(1000, 1000 + count)
+    catalog = Catalog.build(np.zeros((3000, 4)), np.arange(5000, 8000), dtype="int8")
+    catalog.add(np.zeros((count, 4)), ids)
+    done = threading.Event()
+
+    def change():
+        generation = 0
+        while not done.is_set():
+            generation += 1
+            catalog.update(ids, np.full((count, 4), generation))
+            catalog.add(np.zeros((1, 4)), [0])
+            catalog.remove([0])
+        return generation
+
+    seen = set()
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(change)
+        try:
+            for _ in range(40):
+                catalog.save(tmp_path / "x")
+                loaded = Catalog.load(tmp_path / "x", mmap=False)
+                generations = np.unique(loaded.vectors(ids))
+                assert len(generations) == 1
+                assert len(loaded) - 3000 - count in (0, 1)
+                seen.add(float(generations[0]))
+        finally:
+            done.set()
+        writer.result()
+    assert len(seen) > 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fusionops
-from fusionops.catalog import Catalog
+from fusionops.catalog import Catalog, searching
 
 DTYPES = ["float32", "bfloat16", "int8"]
 RNG = np.random.default_rng(7)
@@ -105,3 +105,30 @@ def test_a_user_that_is_not_finite_is_scanned():
     expected = Catalog.build(vectors).search(users, 5)
     assert (expected[1][1] == -1).all()
     assert_same(Catalog.build(vectors, dtype="int8").search(users, 5), expected)
+
+
+@pytest.mark.parametrize("normalization", ["cosine", "none"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_users_whose_items_tie_are_scanned(monkeypatch, dtype, normalization):
+    """Some users of a search are, others are not; each keeps its own exclusions and scale."""
+    vectors, users = np.sign(normal(4000, 24)), normal(5, 24)  # of one norm
+    vectors[:, 0] = 1  # all that these users look at
+    users[[1, 3]] = 0
+    users[[1, 3], 0] = 1, 2
+    users[[0, 2, 4], 0] = 0
+    exclude = [list(range(at, 4000, 2 + at)) for at in range(5)]
+    allowed = np.arange(4000) % 7 > 0
+    scanned = []
+    topk = searching._native.fusion_topk
+
+    def spy(user, *arguments, **keywords):
+        if "candidates" not in keywords:
+            scanned.append(len(user))
+        return topk(user, *arguments, **keywords)
+
+    keywords = {"exclude": exclude, "allowed": allowed}
+    expected = Catalog.build(vectors, normalization=normalization).search(users, 20, **keywords)
+    catalog = Catalog.build(vectors, normalization=normalization, dtype=dtype)
+    monkeypatch.setattr(searching._native, "fusion_topk", spy)
+    assert_same(catalog.search(users, 20, **keywords), expected)
+    assert scanned == [2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import struct
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fusionops.catalog import Catalog, CatalogFileError
-from fusionops.catalog.verified import BLOCK
+from fusionops.catalog import Catalog, CatalogFileError, persistence
+from fusionops.catalog.verified import BLOCK, Verified
 
 DTYPES = ["float32", "bfloat16", "int8"]
 IDS = {
@@ -152,6 +154,80 @@ def test_a_mapped_block_is_verified_when_it_is_first_used(path, users, dtype, te
     assert not path.with_name("copy").exists()
 
 
+@pytest.mark.parametrize("tensor", ["ids", "ids_ascending", "ids_order"])
+def test_damaged_ids_of_a_mapped_file_are_told(path, tensor):
+    vectors = np.ones((30_000, 2), dtype=np.float32)
+    Catalog.build(vectors, np.arange(30_000)[::-1] * 2).save(path)
+    header, at = read_header(path)
+    flip(path, at + header[tensor]["data_offsets"][1] - 5)
+    catalog = Catalog.load(path)
+    uses = [lambda: 4 in catalog, lambda: "x" in catalog or catalog.vectors([4])]
+    if tensor == "ids":
+        assert 4 in catalog
+        uses = [lambda: catalog.ids, lambda: catalog.save(path.with_name("copy"))]
+    for use in uses:
+        with pytest.raises(CatalogFileError, match=f"{tensor} is damaged"):
+            use()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header, _: header["panels"].update(shape=[1e999]), "describes no tensors"),
+        (lambda header, _: header["panels"].update(shape=[2.0, 6, 32]), "describes no tensors"),
+        (lambda header, _: header["panels"].update(shape=[-2, -6, 32]), "describes no tensors"),
+        (
+            lambda header, _: header["panels"].update(data_offsets=[math.inf, 1]),
+            "describes no tensors",
+        ),
+        (
+            lambda header, _: header["empty"].update(shape=[0, 1 << 62, 1 << 62]),
+            "no array has the shape of its empty",
+        ),
+        (lambda _, settings: settings.update(count=math.inf), "from 0 to 2^63 - 1, got inf"),
+        (lambda _, settings: settings.update(width=True), "from 0 to 2^63 - 1, got True"),
+        (lambda _, settings: settings.update(first_id=2**63), "cannot be the first"),
+        (lambda _, settings: settings.update(first_id=2**63 - 39), "cannot be the first"),
+        (lambda _, settings: settings.update(first_id=-(2**63) - 1), "cannot be the first"),
+        (lambda _, settings: settings.update(first_id=math.inf), "cannot be the first"),
+        (lambda _, settings: settings.update(ids="str"), "ids are str, of which 0 cannot"),
+        (lambda _, settings: settings.update(first_id=None), "it has no 'ids'"),
+        (lambda _, settings: settings.pop("power"), "it has no 'power'"),
+    ],
+)
+def test_crafted_headers_are_refused(path, change, message, mmap):
+    Catalog.build(np.ones((40, 6)), normalization="none").save(path)
+    rewrite(path, lambda header, _: None)
+    assert len(Catalog.load(path, mmap=mmap)) == 40
+    rewrite(path, change)
+    with pytest.raises(CatalogFileError) as caught:
+        Catalog.load(path, mmap=mmap)
+    assert message in str(caught.value)
+
+
+def test_crafted_ids_are_refused(path):
+    Catalog.build(np.ones((40, 6)), [f"i{i}" for i in range(40)]).save(path)
+    header, _ = read_header(path)
+    settings = json.loads(header["__metadata__"]["catalog"])
+    for ends in (np.arange(40)[::-1], np.arange(40) * 100, np.arange(40) - 5, np.arange(40.0)):
+        tensors = {name: Verified(array) for name, array in load_file(path).items()}
+        with pytest.raises(ValueError, match="id_ends"):
+            persistence._snapshot(settings, tensors | {"id_ends": Verified(ends)}, pinned=False)
+
+
+def test_a_link_stays_a_link(path, vectors):
+    Catalog.build(vectors).save(path)
+    link = path.with_name("link")
+    link.symlink_to(path.name)
+    changed = Catalog.load(link)
+    changed.remove([0])
+    changed.save(link)
+    assert link.is_symlink()
+    assert len(Catalog.load(path)) == 500
+
+
 def test_truncation_is_always_seen(path, vectors):
     Catalog.build(vectors, dtype="int8").save(path)
     whole = path.read_bytes()
@@ -195,6 +271,21 @@ def read_header(path):
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         return json.loads(file.read(length)), 8 + length
+
+
+def rewrite(path, change):
+    """Change the header (and an empty tensor in it), and let the checksums say that it is right."""
+    header, at = read_header(path)
+    header.setdefault("empty", {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})
+    settings = json.loads(header["__metadata__"]["catalog"])
+    change(header, settings)
+    header["__metadata__"]["catalog"] = json.dumps(settings)
+    data = path.read_bytes()
+    text = data[:8] + json.dumps(header).encode().ljust(at - 8)
+    table = data[at:][header["checksums"]["data_offsets"][0] :][:-8]
+    table += struct.pack("<I", zlib.crc32(text))
+    table += struct.pack("<I", zlib.crc32(table))
+    path.write_bytes(text + data[at : -len(table)] + table)
 
 
 def flip(path, at):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -65,9 +69,69 @@ def test_an_empty_catalogue_pads():
     assert np.isneginf(scores).all()
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_exclude_as_a_pair_of_arrays_or_as_lists(kind):
+    """A tuple is a pair if its first array can be offsets; a list never is."""
+    catalog = Catalog.build(np.arange(12.0, 0.0, -1.0)[:, None], normalization="none")
+    users = np.ones((2, 1))
+
+    def best(exclude, users=users):
+        return catalog.search(users, 1, exclude=exclude)[1].ravel().tolist()
+
+    as_pair = (kind([0, 2, 3]), kind([0, 1, 0]))
+    assert best(as_pair) == [2, 1]
+    assert best(list(as_pair)) == [1, 2]
+    assert best((kind([0, 1]), kind([0]))) == [2, 1]  # too few for offsets: two users' lists
+    assert best((kind([2, 0, 1]), kind([0]))) == [3, 1]  # does not start with 0
+    assert best((kind([0, 1, 1]), kind([0]))) == [1, 0]
+    assert best(([0, 1, 2], [0, 1])) == [3, 2]  # no arrays
+    assert best((kind([0, 1]), kind([0])), users[:1]) == [1]
+    strings = Catalog.build(np.arange(3.0, 0.0, -1.0)[:, None], ["a", "b", "c"])
+    pair = (kind([0, 0, 1]), np.array(["a"]))
+    assert strings.search(users, 1, exclude=pair)[1].ravel().tolist() == ["a", "b"]
+    pair = (np.array(["a"]), np.array(["b"]))
+    assert strings.search(users, 1, exclude=pair)[1].ravel().tolist() == ["b", "a"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_k_beyond_the_items_costs_the_lists_alone(vectors, users, dtype):
+    catalog = Catalog.build(vectors, dtype=dtype)
+    catalog.add(vectors[:50], np.arange(600, 650))
+    expected = catalog.search(users, 551)
+    k = 400_000
+    tracemalloc.start()
+    found = catalog.search(users, k)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(users) * k * 12 + (4 << 20)
+    for whole, part in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(whole[:, :551], part)
+    assert (found[1][:, 551:] == -1).all()
+    assert np.isneginf(found[0][:, 551:]).all()
+
+
+def test_a_catalogue_is_not_pickled():
+    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="use save and load"):
+            copied(Catalog.build(np.eye(3)))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: Catalog.build(np.eye(3)).search(np.eye(3), 2**62), ValueError, "k: expected lis"),
+        (
+            lambda: Catalog.build(np.eye(3)).search(
+                np.eye(3), 1, exclude=(np.array([0, 0, 0, 1]), np.array(0))
+            ),
+            ValueError,
+            "exclude: expected 1 dimension, got shape []",
+        ),
+        (
+            lambda: Catalog.build(np.eye(3)).search(np.eye(3), 1, exclude=([0, 0, 0, 1], [0])),
+            ValueError,
+            "got 2; a pair (offsets, ids) must be a tuple",
+        ),
         (lambda: Catalog.build([1.0, 2.0]), ValueError, "vectors: expected 2 dimensions"),
         (lambda: Catalog.build([["a"]]), TypeError, "vectors: expected numbers"),
         (lambda: Catalog.build(np.eye(3), [1, 2]), ValueError, "ids: expected 3, one a vector"),
