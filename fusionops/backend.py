@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import torch
 
-from fusionops.scopes import Scope, innermost
+from fusionops.scopes import Scope, Setting
 
 BACKENDS = ("cpu", "cuda", "triton", "reference")
 
-_active: list[Scope[str | None]] = []
+_choice: Setting[str | None] = Setting()
 
 
 class use_backend(Scope[str | None]):  # noqa: N801 - named as torch.no_grad is
@@ -51,12 +51,12 @@ class use_backend(Scope[str | None]):  # noqa: N801 - named as torch.no_grad is
             raise RuntimeError(
                 f"backend {name!r} cannot be had: this version of fusionops has no {name} kernels"
             )
-        super().__init__(name, _active)
+        super().__init__(_choice, name)
 
 
 def serving(device: torch.device) -> str:
     """Who serves a call on `device`: ``"cpu"``, ``"reference"`` or ``"composition"``."""
-    chosen = innermost(_active, None)
+    chosen = _choice.get(None)
     if chosen == "reference":
         return "reference"
     if device.type == "cpu":

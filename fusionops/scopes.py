@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
+import torch
+
 Value = TypeVar("Value")
+
+_lock = threading.Lock()
+
+
+@dataclass(eq=False)
+class _Block(Generic[Value]):
+    """A block that was entered and not left yet."""
+
+    value: Value
+    below: _Block[Value] | None
+    """The block that was entered before this one, by whomever."""
+    outer: _Block[Value] | None
+    """The block that the same context manager opened before, if it is entered again."""
+
+
+class Setting(Generic[Value]):
+    """What holds now: a module global, as ``torch.compile(fullgraph=True)`` can guard on one.
+
+    A ContextVar breaks it in torch 2.13. A linked list, because what a traced block changes is
+    written back when the compiled function ends: here that is the `top` of that moment, where a
+    list would be put together from members that other threads may have taken out meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.top: _Block[Value] | None = None
+
+    def get(self, default: Value) -> Value:
+        """The value of the block entered last among those not left; `default` outside of all."""
+        top = self.top
+        return default if top is None else top.value
 
 
 class Scope(Generic[Value]):
-    """A context manager that puts `value` in front of a list, and takes it out again.
+    """A context manager in which `setting` has `value`.
 
-    The first entry of `active`, a module global of the subclass's module, is what holds; see
-    :func:`innermost`. Each leaves with its own entry, so blocks of several threads may overlap in
-    any order and one instance may be entered again: when all are left, nothing holds.
-
-    A global and not a ContextVar, which breaks ``torch.compile(fullgraph=True)`` in torch 2.13.
-    Nor a lock, which it cannot trace: ``insert`` and ``remove`` of a list are atomic, and nothing
-    here looks at a list twice.
+    Each leaves with its own block, so those of several threads may overlap in any order and one
+    instance may be entered again: when all are left, nothing holds.
     """
 
-    def __init__(self, value: Value, active: list[Scope[Value]]) -> None:
+    def __init__(self, setting: Setting[Value], value: Value) -> None:
         self.value = value
-        self._active = active
+        self._setting = setting
+        self._innermost: _Block[Value] | None = None
 
     def __enter__(self) -> None:
-        self._active.insert(0, self)
+        with _exclusive():
+            self._innermost = _Block(self.value, self._setting.top, self._innermost)
+            self._setting.top = self._innermost
 
     def __exit__(
         self,
@@ -33,11 +66,20 @@ class Scope(Generic[Value]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._active.remove(self)
+        with _exclusive():
+            block, above = self._innermost, self._setting.top
+            if block is None:
+                raise RuntimeError(f"{type(self).__name__}: left more often than entered")
+            self._innermost = block.outer
+            if above is block:
+                self._setting.top = block.below
+                return
+            while above is not None and above.below is not block:
+                above = above.below
+            if above is not None:
+                above.below = block.below
 
 
-def innermost(active: list[Scope[Value]], default: Value) -> Value:
-    """The value of the block entered last among those not left; `default` outside of all."""
-    for scope in active:
-        return scope.value
-    return default
+def _exclusive() -> AbstractContextManager[object]:
+    """One thread at a time; the compiler, which traces one, takes no locks."""
+    return nullcontext() if torch.compiler.is_compiling() else _lock

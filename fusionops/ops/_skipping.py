@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from fusionops.ops import _checks
-from fusionops.scopes import Scope, innermost
+from fusionops.scopes import Scope, Setting
 
 # Of thresholds; 0: by the dtype.
-_active: list[Scope[float | None]] = []
+_choice: Setting[float | None] = Setting()
 
 
 class skip_small_gradients(Scope[float | None]):  # noqa: N801 - named as torch.no_grad is
@@ -48,12 +48,12 @@ class skip_small_gradients(Scope[float | None]):  # noqa: N801 - named as torch.
             below = _checks.number("below", below)
             if not 0 < below <= 1:
                 raise ValueError(f"below: expected more than 0 and at most 1, got {below}")
-        super().__init__(0.0 if below is None else float(below), _active)
+        super().__init__(_choice, 0.0 if below is None else float(below))
 
 
 def threshold(dtype: torch.dtype, items: int) -> float:
     """The threshold for inputs of `dtype`; 0 where nothing may be left out."""
-    chosen = innermost(_active, None)
+    chosen = _choice.get(None)
     if chosen is None:
         return 0.0
     return chosen or torch.finfo(dtype).eps / max(items, 1)

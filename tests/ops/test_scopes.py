@@ -103,6 +103,19 @@ def test_around_compiled_code():
     torch._dynamo.reset()
 
 
+def test_threshold_around_compiled_code():
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda x: x * _skipping.threshold(x.dtype, 10), fullgraph=True, backend="eager"
+    )
+    for _ in range(2):
+        assert float(compiled(torch.ones(()))) == 0
+        for below in (0.5, 0.25):
+            with skip_small_gradients(below):
+                assert float(compiled(torch.ones(()))) == below
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("outer", [None, "cpu", "reference"])
 def test_inside_compiled_code(outer):
     """A block in the traced function leaves those around it as they were."""
@@ -126,3 +139,42 @@ def test_inside_compiled_code(outer):
         assert backend.serving(CPU) == "cpu"
         assert _skipping.threshold(torch.float32, 10) == 0
     torch._dynamo.reset()
+
+
+def test_compiled_code_that_others_overlap():
+    """What is entered or left while a compiled block runs stays entered or left."""
+    torch._dynamo.reset()
+    meanwhile = []
+
+    def run_meanwhile(graph, _):
+        def run(*arguments):
+            for action in meanwhile:
+                action()
+            return graph.forward(*arguments)
+
+        return run
+
+    def function(user, item):
+        with use_backend("cpu"):
+            return fusion_matrix(user, item)
+
+    compiled = torch.compile(function, fullgraph=True, backend=run_meanwhile)
+    sides = inputs((5, 9, 4), torch.float32)
+    other = use_backend("reference")
+    compiled(*sides)
+    with other:
+        compiled(*sides)
+    meanwhile[:] = [other.__enter__]
+    compiled(*sides)
+    assert backend.serving(CPU) == "reference"
+    meanwhile[:] = [lambda: other.__exit__(None, None, None)]
+    compiled(*sides)
+    assert backend.serving(CPU) == "cpu"
+    with other:
+        assert backend.serving(CPU) == "reference"
+    torch._dynamo.reset()
+
+
+def test_left_more_often_than_entered():
+    with pytest.raises(RuntimeError, match="use_backend: left more often than entered"):
+        use_backend("cpu").__exit__(None, None, None)
