@@ -6,17 +6,16 @@ composition of PyTorch operators.
 
 from __future__ import annotations
 
-from types import TracebackType
-
 import torch
+
+from fusionops.scopes import Scope, Setting
 
 BACKENDS = ("cpu", "cuda", "triton", "reference")
 
-# A module global and not a ContextVar, which breaks torch.compile(fullgraph=True) in torch 2.13.
-_chosen: str | None = None
+_choice: Setting[str | None] = Setting()
 
 
-class use_backend:  # noqa: N801 - a context manager, named as torch.no_grad is
+class use_backend(Scope[str | None]):  # noqa: N801 - named as torch.no_grad is
     """Choose the implementation of every operator called inside.
 
     Parameters
@@ -35,7 +34,7 @@ class use_backend:  # noqa: N801 - a context manager, named as torch.no_grad is
 
     Notes
     -----
-    The choice is global to the process, not to a thread.
+    The choice is global to the process, not to a thread; of several, that entered last holds.
 
     Examples
     --------
@@ -52,29 +51,16 @@ class use_backend:  # noqa: N801 - a context manager, named as torch.no_grad is
             raise RuntimeError(
                 f"backend {name!r} cannot be had: this version of fusionops has no {name} kernels"
             )
-        self.name = name
-
-    def __enter__(self) -> None:
-        global _chosen
-        self._previous = _chosen
-        _chosen = self.name
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        global _chosen
-        _chosen = self._previous
+        super().__init__(_choice, name)
 
 
 def serving(device: torch.device) -> str:
     """Who serves a call on `device`: ``"cpu"``, ``"reference"`` or ``"composition"``."""
-    if _chosen == "reference":
+    chosen = _choice.get(None)
+    if chosen == "reference":
         return "reference"
     if device.type == "cpu":
         return "cpu"
-    if _chosen == "cpu":
+    if chosen == "cpu":
         raise RuntimeError(f"backend 'cpu' was chosen, but the tensors are on {device}")
     return "composition"

@@ -15,10 +15,12 @@ Ragged = tuple[Tensor, Tensor]
 
 def inverse_norm(vectors: Tensor, eps: float) -> Tensor:
     """``(x.x + eps)^(-1/2)`` per row, and 0 for a row of zeros (value and gradient)."""
-    squares = vectors.square().sum(-1)
-    present = squares > 0
-    scale: Tensor = torch.where(present, torch.where(present, squares + eps, 1.0).rsqrt(), 0.0)
-    return scale
+    # By the length and not its square, whose power -3/2 leaves float32 in the gradient.
+    length = torch.linalg.vector_norm(vectors, dim=-1)
+    present = length > 0
+    length = torch.where(present, length, 1.0)
+    inverse = torch.hypot(length, torch.full_like(length, eps**0.5)).reciprocal()
+    return torch.where(present, inverse, 0.0)
 
 
 def gram_power(gram: Tensor, power: float, ridge: float, rows: int) -> Tensor:
@@ -32,7 +34,12 @@ def gram_power(gram: Tensor, power: float, ridge: float, rows: int) -> Tensor:
     return result
 
 
-def fusion_matrix(
+def fusion_matrix(user: Tensor, item: Tensor, **norm: object) -> Tensor:
+    """``F = S_UP / sqrt(S_PP)``; see :func:`fusionops.fusion_matrix`."""
+    return _scores(user, item, **norm).to(user.dtype)  # type: ignore[arg-type]
+
+
+def _scores(
     user: Tensor,
     item: Tensor,
     *,
@@ -41,7 +48,9 @@ def fusion_matrix(
     ridge: float = 0.0,
     eps: float = 0.0,
 ) -> Tensor:
-    """``F = S_UP / sqrt(S_PP)``; see :func:`fusionops.fusion_matrix`."""
+    """F before it is rounded to the dtype of the inputs: float64 for float64, else float32."""
+    sums = torch.float64 if user.dtype == torch.float64 else torch.float32
+    user, item = user.to(sums), item.to(sums)
     if normalization == "matrix":
         user = user @ gram_power(item.mT @ item, power, ridge, item.shape[-2])
     scores = user @ item.mT
@@ -54,19 +63,21 @@ def fusion_matrix(
 
 def fusion_recommend(user: Tensor, item: Tensor, values: Tensor, **norm: object) -> Tensor:
     """``R = F @ values``; see :func:`fusionops.fusion_recommend`."""
-    return fusion_matrix(user, item, **norm) @ values  # type: ignore[arg-type]
+    scores = _scores(user, item, **norm)  # type: ignore[arg-type]
+    return (scores @ values.to(scores.dtype)).to(values.dtype)
 
 
 def ragged_mask(ragged: Ragged, rows: int, columns: int, begin: int = 0) -> Tensor:
     """A ragged list of columns per row as a bool mask of ``columns`` columns from ``begin`` on."""
+    # No shape depends on a value, so that torch.compile can trace it: what is outside goes to a
+    # column of its own.
     offsets, indices = ragged
-    if indices.is_meta:  # there are no values to place
-        return torch.zeros(rows, columns, dtype=torch.bool, device=indices.device)
-    row = torch.repeat_interleave(torch.arange(rows, device=indices.device), offsets.diff())
+    place = torch.arange(len(indices), device=indices.device)
+    row = torch.searchsorted(offsets[1:].contiguous(), place, right=True)
     inside = (indices >= begin) & (indices < begin + columns)
-    mask = torch.zeros(rows, columns, dtype=torch.bool, device=indices.device)
-    mask[row[inside], indices[inside] - begin] = True
-    return mask
+    mask = torch.zeros(rows, columns + 1, dtype=torch.bool, device=indices.device)
+    mask[row, torch.where(inside, indices - begin, columns)] = True
+    return mask[:, :columns]
 
 
 def fusion_topk(
@@ -81,8 +92,7 @@ def fusion_topk(
     **norm: object,
 ) -> tuple[Tensor, Tensor]:
     """The k best entries of each row of ``F + item_bias``; see :func:`fusionops.fusion_topk`."""
-    scores = fusion_matrix(user, item, **norm)  # type: ignore[arg-type]
-    scores = scores.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    scores = _scores(user, item, **norm)  # type: ignore[arg-type]
     if item_bias is not None:
         scores = scores + item_bias.to(scores.dtype)
     users, items = scores.shape
@@ -109,8 +119,7 @@ def _logits(
     user: Tensor, item: Tensor, scale: float | Tensor, item_bias: Tensor | None, **norm: object
 ) -> Tensor:
     """``scale * F + item_bias`` in the dtype of losses."""
-    scores = fusion_matrix(user, item, **norm)  # type: ignore[arg-type]
-    logits = scores.to(torch.float64 if scores.dtype == torch.float64 else torch.float32) * scale
+    logits = _scores(user, item, **norm) * scale  # type: ignore[arg-type]
     return logits if item_bias is None else logits + item_bias.to(logits.dtype)
 
 

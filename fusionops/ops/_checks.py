@@ -98,9 +98,16 @@ def count(name: str, value: Any, least: int = 1) -> int:
     return checks.count(name, value, least, (int, torch.SymInt))
 
 
-def number(name: str, value: Any, least: float | None = None) -> None:
+def number(name: str, value: Any, least: float | None = None) -> float:
     """`value` must be a finite number, and not below `least`."""
+    value = _plain(value)
     checks.number(name, value, least, (int, float, torch.SymInt, torch.SymFloat))
+    return cast(float, value)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's: operators take no other."""
+    return float(value) if isinstance(value, (np.floating, np.integer)) else value
 
 
 def item_bias(value: Any, item: Tensor) -> Tensor:
@@ -130,8 +137,7 @@ def integers(name: str, value: Any, rows: int, other: Tensor) -> Tensor:
 def scale(value: Any, other: Tensor) -> float | Tensor:
     """A finite number, or a 0-d floating tensor in the accumulation dtype of `other`."""
     if not isinstance(value, Tensor):
-        number("scale", value)
-        return cast(float, value)
+        return number("scale", value)
     floating("scale", value)
     same_device("scale", value, "user", other)
     if value.dim() != 0:
@@ -139,6 +145,8 @@ def scale(value: Any, other: Tensor) -> float | Tensor:
     return value.to(accumulator(other.dtype))
 
 
-def norm(normalization: Any, power: Any, ridge: Any, eps: Any) -> None:
+def norm(normalization: Any, power: Any, ridge: Any, eps: Any) -> tuple[str, float, float, float]:
     """The keywords that every operator with a fusion matrix takes."""
+    power, ridge, eps = _plain(power), _plain(ridge), _plain(eps)
     checks.norm(normalization, power, ridge, eps, (int, float, torch.SymInt, torch.SymFloat))
+    return normalization, power, ridge, eps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,16 @@ FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """float64 for float64, float32 for everything else."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """For plain PyTorch once :func:`autocast` has cast: it computes in the dtypes that it is given.
+
+    Otherwise Gram matrices, products of float32 sums and logits would be halves.
+    """
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

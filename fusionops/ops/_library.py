@@ -89,9 +89,28 @@ def loop_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
             ]
 
         if info.batch_size == 0:
-            raise ValueError("vmap over zero samples is not supported by this operator")
+            return _no_samples(operator, in_dims, args)
         results = [operator(*sample(i)) for i in range(info.batch_size)]
         stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
         return stacked, (0,) * len(stacked)
 
     return rule
+
+
+def _no_samples(
+    operator: Callable[..., Any], in_dims: tuple[int | None, ...], args: tuple[Any, ...]
+) -> tuple[Any, Any]:
+    """The empty results of :func:`loop_vmap`, shaped by the fake of one sample."""
+
+    def sample(value: Any, dim: int | None) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        shape = list(value.shape)
+        if dim is not None:
+            del shape[dim]
+        return value.new_empty(shape, device="meta")
+
+    device = next(value.device for value in args if isinstance(value, Tensor))
+    results = operator(*map(sample, args, in_dims))
+    empty = tuple(part.new_empty((0, *part.shape), device=device) for part in results)
+    return empty, (0,) * len(empty)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,7 +46,9 @@ def as_ragged(name: str, value: Any, rows: int, columns: int, device: torch.devi
         )
     if device.type != "meta" and (offsets.is_meta or indices.is_meta):
         raise ValueError(f"{name}: expected the device of item ({device}), got meta tensors")
-    return offsets.to(device, torch.int64), indices.to(device, torch.int64)
+    # Views, as Dynamo refuses one tensor in two places of a Function, and callers may well exclude
+    # by the tensor that is their target, or name two lists by the same offsets.
+    return _own(offsets.to(device, torch.int64)), _own(indices.to(device, torch.int64))
 
 
 def check_values(name: str, ragged: Ragged, columns: int) -> None:
@@ -77,7 +80,15 @@ def check_targets(target: Tensor, ignore_index: int, columns: int) -> None:
         )
 
 
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.view_as(tensor)
+
+
 def _integers(name: str, part: str, value: Any) -> Tensor:
+    if isinstance(value, np.ndarray) and min(value.strides, default=0) < 0:
+        value = value.copy()  # torch takes no negative strides
+    elif isinstance(value, (list, tuple)) and not value:
+        value = np.empty(0, np.int64)  # torch would take it for float32
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError):

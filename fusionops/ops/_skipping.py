@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 import torch
 
 from fusionops.ops import _checks
+from fusionops.scopes import Scope, Setting
 
-# A module global and not a ContextVar, which breaks torch.compile(fullgraph=True) in torch 2.13.
-# None: nothing is left out. 0: by the dtype.
-_chosen: float | None = None
+# Of thresholds; 0: by the dtype.
+_choice: Setting[float | None] = Setting()
 
 
-class skip_small_gradients:  # noqa: N801 - a context manager, named as torch.no_grad is
+class skip_small_gradients(Scope[float | None]):  # noqa: N801 - named as torch.no_grad is
     """Let the backward of :func:`fusionops.fusion_cross_entropy` leave out small softmaxes.
 
     A tile of users and items in which every softmax is below the threshold, and no target stands,
@@ -33,7 +31,8 @@ class skip_small_gradients:  # noqa: N801 - a context manager, named as torch.no
 
     Notes
     -----
-    The choice is global to the process, not to a thread. docs/design.md has measurements.
+    The choice is global to the process, not to a thread; of several, that entered last holds.
+    docs/design.md has measurements.
 
     Examples
     --------
@@ -46,28 +45,15 @@ class skip_small_gradients:  # noqa: N801 - a context manager, named as torch.no
 
     def __init__(self, below: float | None = None) -> None:
         if below is not None:
-            _checks.number("below", below)
+            below = _checks.number("below", below)
             if not 0 < below <= 1:
                 raise ValueError(f"below: expected more than 0 and at most 1, got {below}")
-        self.below = 0.0 if below is None else float(below)
-
-    def __enter__(self) -> None:
-        global _chosen
-        self._previous = _chosen
-        _chosen = self.below
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        global _chosen
-        _chosen = self._previous
+        super().__init__(_choice, 0.0 if below is None else float(below))
 
 
 def threshold(dtype: torch.dtype, items: int) -> float:
     """The threshold for inputs of `dtype`; 0 where nothing may be left out."""
-    if _chosen is None:
+    chosen = _choice.get(None)
+    if chosen is None:
         return 0.0
-    return _chosen or torch.finfo(dtype).eps / max(items, 1)
+    return chosen or torch.finfo(dtype).eps / max(items, 1)

@@ -9,6 +9,7 @@ gradients of any order come by composition, and all sums run in the kernels' fix
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -52,9 +53,8 @@ def total(rows: Tensor) -> Tensor:
 
     In float64, as that order is a long chain.
     """
-    wide = rows.double()
-    ones = wide.new_ones(()).expand(1, rows.shape[0], 1)
-    return contract(wide.reshape(1, -1, 1), ones).reshape(()).to(rows.dtype)
+    wide = rows.double().unsqueeze(-1).unsqueeze(0)
+    return contract(wide, wide.new_ones(()).expand(wide.shape)).reshape(()).to(rows.dtype)
 
 
 def spread(factor: float | Tensor, scale: Tensor | None, like: Tensor) -> Tensor | None:
@@ -65,10 +65,23 @@ def spread(factor: float | Tensor, scale: Tensor | None, like: Tensor) -> Tensor
     sums, rows = accumulator(like.dtype), like.shape[0]
     if isinstance(factor, Tensor):
         each = like.new_ones((), dtype=sums).expand(rows) if scale is None else scale
-        return scores(each.reshape(1, -1, 1), factor.reshape(1, 1, 1)).reshape(-1)
+        return scores(each.reshape(1, rows, 1), factor.reshape(1, 1, 1)).reshape(rows)
     if factor == 1.0:
         return scale
     return like.new_full((rows,), factor, dtype=sums) if scale is None else scale * factor
+
+
+def row_products(left: Tensor, right: Tensor) -> Tensor:
+    """The product of each row of sums with its row of the other side, ``[*, N, D] -> [*, N]``.
+
+    A single one is left to the kernel: ``torch.sum`` splits it by threads. Of several it splits the
+    rows, and is faster than a product of batches of one row.
+    """
+    *rows, width = left.shape
+    if math.prod(rows) != 1:
+        return (left * right).sum(-1)
+    products = scores(left.reshape(1, 1, width), right.reshape(1, 1, width), dtype=left.dtype)
+    return products.reshape(rows)
 
 
 def scaled(sums: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -103,12 +116,12 @@ class _Scores(torch.autograd.Function):
             toward_user = contract(grad.mT, item, item_scale, sums)
             grads[0] = scaled(toward_user, user_scale, user.dtype)
             if ctx.needs_input_grad[2]:
-                grads[2] = (toward_user * user).sum(-1)
+                grads[2] = row_products(toward_user, user)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[3]:
             toward_item = contract(grad, user, user_scale, sums)
             grads[1] = scaled(toward_item, item_scale, item.dtype)
             if ctx.needs_input_grad[3]:
-                grads[3] = (toward_item * item).sum(-1)
+                grads[3] = row_products(toward_item, item)
         return tuple(grads)
 
 
@@ -135,7 +148,7 @@ class _Contract(torch.autograd.Function):
             toward_left = scores(right, grad, dtype=sums)
             grads[0] = scaled(toward_left, scale, left.dtype)
             if ctx.needs_input_grad[2]:
-                grads[2] = (toward_left * left).sum(-1)
+                grads[2] = row_products(toward_left, left)
         if ctx.needs_input_grad[1]:
             grads[1] = scores(left, grad.mT, scale, dtype=right.dtype)
         return tuple(grads)

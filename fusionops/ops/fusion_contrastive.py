@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition_losses
-from fusionops.ops._dtypes import accumulator
+from fusionops.ops._dtypes import accumulator, without_autocast
 from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops.bilinear import spread, total
 from fusionops.ops.normalization import Norm, normalize_flat
@@ -66,7 +66,7 @@ def fusion_contrastive(
     >>> fusionops.fusion_contrastive(torch.eye(3), torch.eye(3), scale=2.0)
     tensor(0.2395)
     """
-    _checks.norm(normalization, power, ridge, eps)
+    norm = Norm(*_checks.norm(normalization, power, ridge, eps))
     user, item = _checks.sides(batched=False, user=user, item=item)
     _checks.same_width(user, item)
     if user.shape[0] != item.shape[0]:
@@ -76,12 +76,13 @@ def fusion_contrastive(
     scale = _checks.scale(scale, user)
     if ids is not None:
         ids = _checks.integers("ids", ids, user.shape[0], user)
-    norm = Norm(normalization, power, ridge, eps)
     server = backend.serving(user.device)
     if server == "reference":
-        return reference.fusion_contrastive(user, item, scale=scale, ids=ids, **norm._asdict())
+        with without_autocast(user.device):
+            return reference.fusion_contrastive(user, item, scale=scale, ids=ids, **norm._asdict())
     if server == "composition":
-        return composition_losses.fusion_contrastive(user, item, norm, scale, ids)
+        with without_autocast(user.device):
+            return composition_losses.fusion_contrastive(user, item, norm, scale, ids)
     user, item, user_scale, item_scale = normalize_flat(user, item, norm)
     if user is item:  # Dynamo refuses one tensor in two places of a Function
         item = item.view_as(item)

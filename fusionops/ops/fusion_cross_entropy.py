@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusionops import backend, reference
 from fusionops.ops import _checks, _skipping, composition_losses
-from fusionops.ops._dtypes import accumulator
+from fusionops.ops._dtypes import accumulator, without_autocast
 from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops._ragged import as_ragged, check_targets, check_values
 from fusionops.ops.bilinear import spread, total
@@ -90,7 +90,7 @@ def fusion_cross_entropy(
     >>> fusionops.fusion_cross_entropy(user, item, torch.tensor([0, 1]))
     tensor(0.7068)
     """
-    _checks.norm(normalization, power, ridge, eps)
+    norm = Norm(*_checks.norm(normalization, power, ridge, eps))
     user, item = _checks.sides(batched=False, user=user, item=item)
     _checks.same_width(user, item)
     users, items = user.shape[0], item.shape[0]
@@ -100,13 +100,12 @@ def fusion_cross_entropy(
         item_bias = _checks.item_bias(item_bias, item)
     if exclude is not None:
         exclude = as_ragged("exclude", exclude, users, items, item.device)
-    _checks.number("label_smoothing", label_smoothing, least=0.0)
+    label_smoothing = _checks.number("label_smoothing", label_smoothing, least=0.0)
     if label_smoothing > 1:
         raise ValueError(f"label_smoothing: expected at most 1, got {label_smoothing}")
     ignore_index = _checks.count("ignore_index", ignore_index, least=-(1 << 63))
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    norm = Norm(normalization, power, ridge, eps)
     server = backend.serving(user.device)
     if server != "cpu" and user.device.type != "meta" and not torch.compiler.is_compiling():
         check_targets(target, ignore_index, items)
@@ -133,22 +132,24 @@ def _rows(
     """The loss of every row, by whoever serves the call."""
     options = label_smoothing, ignore_index
     if server == "reference":
-        return reference.fusion_cross_entropy(
-            user,
-            item,
-            target,
-            scale=scale,
-            item_bias=item_bias,
-            exclude=exclude,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            reduction="none",
-            **norm._asdict(),
-        )
+        with without_autocast(user.device):
+            return reference.fusion_cross_entropy(
+                user,
+                item,
+                target,
+                scale=scale,
+                item_bias=item_bias,
+                exclude=exclude,
+                label_smoothing=label_smoothing,
+                ignore_index=ignore_index,
+                reduction="none",
+                **norm._asdict(),
+            )
     if server == "composition":
-        return composition_losses.fusion_cross_entropy(
-            user, item, target, norm, scale, item_bias, exclude, *options
-        )
+        with without_autocast(user.device):
+            return composition_losses.fusion_cross_entropy(
+                user, item, target, norm, scale, item_bias, exclude, *options
+            )
     skip_below = _skipping.threshold(user.dtype, item.shape[0])
     user, item, user_scale, item_scale = normalize_flat(user, item, norm)
     user_scale = spread(scale, user_scale, user)
@@ -164,7 +165,11 @@ def _reduced(
     if reduction == "none":
         return rows
     loss = total(rows) if server == "cpu" else rows.sum()
-    return loss if reduction == "sum" else loss / (target != ignore_index).sum()
+    if reduction == "sum":
+        return loss
+    # As vectors: of a scalar vmap looks at the first sample, and there may be none.
+    counted = (target != ignore_index).sum().reshape(1)
+    return (loss.reshape(1) / counted).reshape(())
 
 
 class _CrossEntropy(torch.autograd.Function):

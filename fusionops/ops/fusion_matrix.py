@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition
+from fusionops.ops._dtypes import without_autocast
 from fusionops.ops.bilinear import scores
 from fusionops.ops.normalization import Norm, normalize
 
@@ -62,15 +63,16 @@ def fusion_matrix(
     >>> fusionops.fusion_matrix(user, item)
     tensor([[1., 0.]])
     """
-    _checks.norm(normalization, power, ridge, eps)
+    norm = Norm(*_checks.norm(normalization, power, ridge, eps))
     user, item = _checks.sides(batched=True, user=user, item=item)
     _checks.same_width(user, item)
     batch = _checks.batch_shape(user=user, item=item)
-    norm = Norm(normalization, power, ridge, eps)
     server = backend.serving(user.device)
     if server == "reference":
-        return reference.fusion_matrix(user, item, **norm._asdict())
+        with without_autocast(user.device):
+            return reference.fusion_matrix(user, item, **norm._asdict())
     if server == "composition":
-        return composition.fusion_matrix(user, item, norm)
+        with without_autocast(user.device):
+            return composition.fusion_matrix(user, item, norm)
     sides = normalize(_checks.fold(user, batch), _checks.fold(item, batch), norm)
     return scores(*sides, user.dtype).reshape(*batch, user.shape[-2], item.shape[-2])

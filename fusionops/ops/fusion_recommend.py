@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition
-from fusionops.ops._dtypes import accumulator
+from fusionops.ops._dtypes import accumulator, without_autocast
 from fusionops.ops.bilinear import contract, scores
 from fusionops.ops.normalization import Norm, Normalized, normalize
 
@@ -57,7 +57,7 @@ def fusion_recommend(
     tensor([[1.],
             [3.]])
     """
-    _checks.norm(normalization, power, ridge, eps)
+    norm = Norm(*_checks.norm(normalization, power, ridge, eps))
     user, item, values = _checks.sides(batched=True, user=user, item=item, values=values)
     _checks.same_width(user, item)
     if values.shape[-2] != item.shape[-2]:
@@ -65,12 +65,13 @@ def fusion_recommend(
             f"values: expected {item.shape[-2]} rows as item has, got {_checks.describe(values)}"
         )
     batch = _checks.batch_shape(user=user, item=item, values=values)
-    norm = Norm(normalization, power, ridge, eps)
     server = backend.serving(user.device)
     if server == "reference":
-        return reference.fusion_recommend(user, item, values, **norm._asdict())
+        with without_autocast(user.device):
+            return reference.fusion_recommend(user, item, values, **norm._asdict())
     if server == "composition":
-        return composition.fusion_recommend(user, item, values, norm)
+        with without_autocast(user.device):
+            return composition.fusion_recommend(user, item, values, norm)
     sides = normalize(_checks.fold(user, batch), _checks.fold(item, batch), norm)
     result = _associate(sides, _checks.fold(values, batch))
     return result.reshape(*batch, user.shape[-2], values.shape[-1])

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition
-from fusionops.ops._dtypes import accumulator
+from fusionops.ops._dtypes import accumulator, without_autocast
 from fusionops.ops._library import apply, loop_vmap, register
 from fusionops.ops._ragged import as_ragged, check_values
-from fusionops.ops.bilinear import scaled
+from fusionops.ops.bilinear import row_products, scaled
 from fusionops.ops.normalization import Norm, normalize_flat
 
 _op = torch.ops.fusionops.fusion_topk.default
@@ -85,11 +85,12 @@ def fusion_topk(
     >>> fusionops.fusion_topk(user, item, 2, exclude=seen)
     (tensor([[0.7071, 0.0000]]), tensor([[0, 2]]))
     """
-    _checks.norm(normalization, power, ridge, eps)
+    norm = Norm(*_checks.norm(normalization, power, ridge, eps))
     k = _checks.count("k", k)
     user, item = _checks.sides(batched=False, user=user, item=item)
     _checks.same_width(user, item)
     users, items = user.shape[0], item.shape[0]
+    _check_length(k, users)
     if item_bias is not None:
         item_bias = _checks.item_bias(item_bias, item)
     if allowed is not None:
@@ -98,7 +99,6 @@ def fusion_topk(
         exclude = as_ragged("exclude", exclude, users, items, item.device)
     if candidates is not None:
         candidates = as_ragged("candidates", candidates, users, items, item.device)
-    norm = Norm(normalization, power, ridge, eps)
     filters = {"exclude": exclude, "allowed": allowed, "candidates": candidates}
     server = backend.serving(user.device)
     if server != "cpu" and user.device.type != "meta" and not torch.compiler.is_compiling():
@@ -106,15 +106,26 @@ def fusion_topk(
             if lists is not None:
                 check_values(name, lists, items)
     if server == "reference":
-        return reference.fusion_topk(
-            user, item, k, item_bias=item_bias, **filters, **norm._asdict()
-        )
+        with without_autocast(user.device):
+            return reference.fusion_topk(
+                user, item, k, item_bias=item_bias, **filters, **norm._asdict()
+            )
     if server == "composition":
-        return composition.fusion_topk(user, item, k, norm, item_bias, **filters)
+        with without_autocast(user.device):
+            return composition.fusion_topk(user, item, k, norm, item_bias, **filters)
     user, item, user_scale, item_scale = normalize_flat(user, item, norm)
     lists = (*(exclude or (None, None)), allowed, *(candidates or (None, None)))
     scores, indices = apply(_TopK, _op, user, item, k, user_scale, item_scale, item_bias, *lists)
     return scores, indices
+
+
+def _check_length(k: int, users: int) -> None:
+    """The indices must be fewer than 2^47 bytes, which is what a process can address."""
+    # Not in a compiled call, which would guard on the number of users for it.
+    if not torch.compiler.is_compiling() and max(users, 1) * k >= 1 << 44:
+        raise ValueError(
+            f"k: expected lists that memory can hold, got {users} lists of {k} entries"
+        )
 
 
 def _check_allowed(allowed: Any, users: int, item: Tensor) -> None:
@@ -177,9 +188,9 @@ class _TopK(torch.autograd.Function):
         grads[0] = scaled(toward_user, user_scale, user.dtype)
         grads[1] = scaled(toward_item, item_scale, item.dtype)
         if user_scale is not None:
-            grads[3] = (toward_user * user).sum(-1)
+            grads[3] = row_products(toward_user, user)
         if item_scale is not None:
-            grads[4] = (toward_item * item).sum(-1)
+            grads[4] = row_products(toward_item, item)
         grads[5] = toward_bias
         return tuple(
             g if needed else None for g, needed in zip(grads, ctx.needs_input_grad, strict=True)

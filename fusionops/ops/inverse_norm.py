@@ -38,7 +38,9 @@ class _InverseNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         x, scale = ctx.saved_tensors
-        return ((grad * -scale.pow(3)).unsqueeze(-1) * x).to(x.dtype), None
+        # One scale at a time: s^3 leaves float32 where the norm does 1e-13 or 1e13, s x never.
+        each = scale.unsqueeze(-1)
+        return (-(grad * scale).unsqueeze(-1) * (x * each) * each).to(x.dtype), None
 
 
 def _fake(x: Tensor, eps: float) -> Tensor:

@@ -237,6 +237,24 @@ def test_vmap_of_topk_indices():
         torch.testing.assert_close(scores[index], single[0])
 
 
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_vmap_over_zero_samples(operator):
+    """Empty, in the shape and dtype of the others, forward and backward."""
+    single = [side.detach().float() for side in leaves(9)]
+    sides = [side.expand(0, *side.shape) for side in single]
+
+    def function(*sides):
+        return scores_of(operator, *sides)
+
+    found = torch.func.vmap(function)(*sides)
+    expected = function(*single)
+    assert found.shape == (0, *expected.shape)
+    assert found.dtype == expected.dtype
+    gradient = torch.func.grad(lambda *sides: function(*sides).sum(), argnums=(0, 1))
+    found = torch.func.vmap(gradient, in_dims=(0, None, None))(sides[0], *single[1:])
+    assert [part.shape for part in found] == [(0, *side.shape) for side in single[:2]]
+
+
 def test_vmap_over_bias_and_allowed():
     user, item = normal(4, 5), normal(40, 5, seed=1)
     bias, allowed = normal(3, 40, seed=2), normal(3, 40, seed=3) > 0

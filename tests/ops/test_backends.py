@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import NORMALIZATIONS, OPERATORS, inputs, name_of, normal, random_lists, scores_of
+from support import (
+    NORMALIZATIONS,
+    OPERATORS,
+    assert_within,
+    bound,
+    inputs,
+    name_of,
+    normal,
+    random_lists,
+    scores_of,
+)
 
 import fusionops
-from fusionops import _native, fusion_topk
+from fusionops import _native, fusion_topk, reference
 
 TESTS = Path(__file__).parents[1]
 
@@ -30,6 +40,22 @@ def test_reference_agrees(operator, dtype, normalization):
         results[name] = [result, *torch.autograd.grad(result.square().sum(), leaves[:2])]
     for ours, theirs in zip(results["cpu"], results["reference"], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=name_of)
+def test_reference_in_half(dtype, normalization):
+    """Sums, G and W are float32; the result is rounded once."""
+    user, item = inputs((9, 60, 7), dtype)
+    truth = reference.fusion_matrix(user.double(), item.double(), normalization=normalization)
+    with fusionops.use_backend("reference"):
+        matrix = fusionops.fusion_matrix(user, item, normalization=normalization)
+        scores, indices = fusion_topk(user, item, 60, normalization=normalization)
+    assert matrix.dtype == dtype
+    assert_within(matrix, truth, bound(user, item, normalization=normalization))
+    assert scores.dtype == torch.float32
+    limit = bound(user, item, torch.float32, normalization=normalization)
+    assert_within(scores, truth.gather(1, indices), limit.gather(1, indices))
 
 
 def test_reference_takes_every_form_of_list():

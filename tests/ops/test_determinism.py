@@ -57,6 +57,19 @@ def test_threads_in_other_dtypes(operator, normalization, dtype):
         assert_bits(ours, theirs)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=name_of)
+@pytest.mark.parametrize("shape", [(1, 3, 50_000), (3, 1, 50_000), (1, 1, 50_000)], ids=name_of)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_threads_with_one_long_row(operator, shape, dtype):
+    """The gradient of a norm is a product of rows, which ``torch.sum`` splits if it is one."""
+    sides = [*inputs(shape, dtype), normal(shape[1], 50_000, dtype=dtype, seed=3)]
+    expected = run(operator, sides, 1, normalization="cosine")
+    for threads in (2, 3):
+        found = run(operator, sides, threads, normalization="cosine")
+        for ours, theirs in zip(found, expected, strict=True):
+            assert_bits(ours, theirs)
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("operator", ["fusion_matrix", "fusion_recommend"])
 def test_threads_over_a_batch(operator, normalization):

@@ -102,6 +102,8 @@ OF_TOPK = [
     ("k", lambda: 0, ValueError, "0", "at least 1"),
     ("k", lambda: -3, ValueError, "-3", "at least 1"),
     ("k", lambda: 2**63, ValueError, str(2**63), ""),
+    ("k", lambda: 1 << 62, ValueError, str(1 << 62), "memory"),
+    ("k", lambda: 1 << 44, ValueError, str(1 << 44), "memory"),
     ("k", lambda: 2.0, TypeError, "float", "int"),
     ("k", lambda: "3", TypeError, "str", "int"),
     ("k", lambda: None, TypeError, "None", "int"),
@@ -291,3 +293,47 @@ def test_matrix_of_items_that_are_not_finite_names_item():
 
 def test_a_numpy_integer_is_a_k():
     assert fusionops.fusion_topk(USER, ITEM, np.int64(2))[1].shape == (len(USER), 2)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, np.longdouble])
+def test_numpy_numbers_are_numbers(kind):
+    half = kind(0.5)
+    sides = {"user": USER, "item": ITEM}
+    for function, arguments in (
+        (fusion_matrix, {**sides, "normalization": "matrix", "power": half, "ridge": half}),
+        (fusion_topk, {**sides, "k": 2, "eps": half}),
+        (fusion_cross_entropy, {**sides, "target": TARGET, "scale": half, "label_smoothing": half}),
+        (fusion_cross_entropy, {**sides, "target": TARGET, "scale": np.int64(2)}),
+        (fusion_contrastive, {"user": PAIRED, "item": ITEM, "scale": half}),
+    ):
+        plain = {
+            name: float(value) if isinstance(value, (np.floating, np.integer)) else value
+            for name, value in arguments.items()
+        }
+        torch.testing.assert_close(function(**arguments), function(**plain), rtol=0, atol=0)
+    with fusionops.ops.skip_small_gradients(half):
+        pass
+
+
+def test_bad_numpy_numbers_are_named():
+    with pytest.raises(ValueError, match=r"eps: expected a finite number of at least 0, got -1"):
+        fusion_matrix(USER, ITEM, eps=np.float32(-1))
+    with pytest.raises(TypeError, match="scale: expected a number, got bool"):
+        fusion_contrastive(PAIRED, ITEM, scale=np.bool_(True))
+
+
+@pytest.mark.parametrize("server", ["cpu", "reference"])
+def test_empty_lists_of_python(server):
+    with fusionops.use_backend(server):
+        found = fusion_topk(USER, ITEM, 2, exclude=([0] * (U + 1), []))
+        assert torch.equal(found[1], fusion_topk(USER, ITEM, 2)[1])
+        found = fusion_topk(USER, ITEM, 2, candidates=([0] * (U + 1), ()))
+        assert bool((found[1] == -1).all())
+
+
+def test_reversed_numpy_arrays_are_lists():
+    offsets, indices = OFFSETS.numpy(), INDICES.numpy()
+    backwards = offsets[::-1].copy()[::-1], indices[::-1].copy()[::-1]
+    assert backwards[0].strides[0] < 0
+    found = fusion_topk(USER, ITEM, 2, exclude=backwards)
+    assert torch.equal(found[1], fusion_topk(USER, ITEM, 2, exclude=(OFFSETS, INDICES))[1])

@@ -21,8 +21,10 @@ from support import (
     name_of,
     normal,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusionops import fusion_recommend, reference
+from fusionops.ops.fusion_recommend import direct_is_cheaper
 
 # (U, P, D, R): both associations (few users: user @ item.T first), one column, D and R past 256.
 SHAPES = [
@@ -137,6 +139,43 @@ def test_empty(batch, shape, dtype, normalization):
     found = torch.autograd.grad(result.sum(), sides)
     assert [grad.shape for grad in found] == [side.shape for side in sides]
     assert not any(grad.any() for grad in found)
+
+
+class NativeCalls(TorchDispatchMode):
+    """The names of the native operators that are called, in order, and the largest tensor made."""
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.largest = [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **kwargs or {})
+        if func.namespace == "fusionops":
+            self.names.append(func.__name__.split(".")[0])
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+@pytest.mark.parametrize(
+    ("shape", "direct"),
+    [
+        ((1024, 100_000, 64, 64), False),  # users, items, features, outputs
+        ((1024, 1024, 64, 64), False),
+        ((1, 127, 31, 300), True),
+        ((1000, 10, 64, 64), True),
+        ((1, 1, 1, 1), False),  # a tie
+    ],
+    ids=str,
+)
+def test_the_cheaper_association_is_taken(shape, direct):
+    users, items, features, outputs = shape
+    assert direct_is_cheaper(*shape) == direct
+    sides = torch.ones(users, features), torch.ones(items, features), torch.ones(items, outputs)
+    with NativeCalls() as calls:
+        fusion_recommend(*sides, normalization="none")
+    products = ["fusion_matrix", "fusion_contract"]
+    assert calls.names == (products if direct else products[::-1])
+    assert calls.largest == max(users * outputs, users * items if direct else outputs * features)
 
 
 @pytest.mark.parametrize("normalization", ["diagonal", "cosine", "matrix"])

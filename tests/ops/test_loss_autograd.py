@@ -184,6 +184,23 @@ def test_vmap_equals_a_loop(case, normalization, mapped):
         torch.testing.assert_close(found[position], expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_vmap_over_zero_samples(case):
+    single = list(case.leaves().values())
+    stacked = [leaf.expand(0, *leaf.shape) for leaf in single]
+
+    def function(*leaves):
+        return case(**dict(zip(case.names, leaves, strict=True)))
+
+    found = torch.func.vmap(function)(*stacked)
+    expected = function(*single)
+    assert found.shape == (0, *expected.shape)
+    assert found.dtype == expected.dtype
+    gradient = torch.func.grad(lambda *leaves: function(*leaves).sum(), argnums=(0, 1))
+    for part, leaf in zip(torch.func.vmap(gradient)(*stacked), single[:2], strict=True):
+        assert part.shape == (0, *leaf.shape)
+
+
 def test_vmap_over_targets_and_ids():
     user, item = normal(5, 4), normal(9, 4, seed=1)
     target = torch.stack([targets(5, 9, seed) for seed in range(3)])

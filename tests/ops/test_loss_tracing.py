@@ -17,7 +17,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fusionops
-from fusionops import fusion_contrastive, fusion_cross_entropy
+from fusionops import backend, fusion_contrastive, fusion_cross_entropy
 
 CASES = cases(users=9, items=40, batch=12)
 ELSEWHERE = {"inverse_norm", "fusion_matrix", "fusion_contract", "symmetric_eigen"}
@@ -316,6 +316,19 @@ def test_autocast_in_a_compiled_function():
         compiled(user, item, target),
         fusion_cross_entropy(user.bfloat16(), item.bfloat16(), target),
     )
+
+
+@pytest.mark.parametrize("server", ["cpu", "composition", "reference"])
+def test_compile_where_the_targets_are_what_is_excluded(server, monkeypatch):
+    monkeypatch.setattr(backend, "serving", lambda device: server)
+    user, item = inputs((7, 50, 9), torch.float32)
+
+    def function(user, item, offsets, target):
+        return fusion_cross_entropy(user, item, target, exclude=(offsets, target))
+
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
+    arguments = user.requires_grad_(), item, torch.arange(8), targets(7, 50)
+    torch.testing.assert_close(compiled(*arguments), function(*arguments))
 
 
 @pytest.mark.parametrize("name", ["cpu", "reference"])

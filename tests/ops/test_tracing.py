@@ -197,6 +197,27 @@ def test_compile_of_topk_with_lists(wanting):
         compiled(*arguments[:3], bad, *arguments[4:])
 
 
+@pytest.mark.parametrize("jagged", [False, True])
+def test_compile_where_one_tensor_stands_in_two_places(jagged):
+    """Two lists by the same offsets, and one list as both."""
+
+    def function(user, item, offsets, indices, others):
+        lists = [(offsets, indices), (offsets, others), (offsets, indices)]
+        if jagged:
+            lists = [torch.nested.nested_tensor_from_jagged(part, offsets) for _, part in lists]
+        return (
+            *fusion_topk(user, item, 6, exclude=lists[0], candidates=lists[1]),
+            *fusion_topk(user, item, 6, exclude=lists[0], candidates=lists[2]),
+        )
+
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
+    user, item = (side.requires_grad_() for side in inputs((5, 40, 4), torch.float32))
+    offsets, indices = random_lists(5, 40, 30, seed=1)
+    arguments = user, item, offsets, indices, (indices + 7) % 40
+    for ours, theirs in zip(compiled(*arguments), function(*arguments), strict=True):
+        assert_bits(ours, theirs)
+
+
 def test_compile_with_inductor():
     def function(user, item, values):
         return (
