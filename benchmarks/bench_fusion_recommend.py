@@ -13,6 +13,7 @@ from comparison.cases import (
     OURS,
     Call,
     Case,
+    Shape,
     Suite,
     call_of,
     doubling,
@@ -59,7 +60,7 @@ SUITE = Suite(
     setup=setup,
     work=lambda case: bounds.fusion_recommend(*case.shape, R, case.direction == BACKWARD),
     forward_only=DEFAULT_SHAPES[2:],
-    growth=doubling(64, 64),
+    growth=tuple(Shape(size.items, size.items, 64) for size in doubling(64, 64, last=2_000_000)),
 )
 
 

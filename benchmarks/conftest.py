@@ -159,7 +159,7 @@ def _agreeing(
             if short and contender == COMPILE:
                 raise UnavailableError("left out by --short")
             call = suite.setup(case)
-            found = _first(call, case)
+            found = _first(call, ours=contender in suite.contenders[: suite.ours])
         except UnavailableError as absence:
             row.reason = str(absence)
             continue
@@ -172,12 +172,12 @@ def _agreeing(
     return calls
 
 
-def _first(call: Call, case: Case) -> tuple[torch.Tensor, ...]:
-    """The first call, which compiles: a failure of torch.compile is a gap in the table."""
+def _first(call: Call, *, ours: bool) -> tuple[torch.Tensor, ...]:
+    """The first call, which may compile: another's failure is a gap in the table, ours an error."""
     try:
         return call()
     except RuntimeError as error:
-        if case.contender != COMPILE:
+        if ours:
             raise
         reason = str(error).strip().splitlines()[0]
         raise UnavailableError(f"{type(error).__name__}: {reason}") from error
