@@ -42,6 +42,7 @@ template <int kWidth, class Source, class RowPointer>
 std::int64_t pack_blocks(RowPointer row, int count, std::int64_t depth, float* panel) {
   using V = Vec<float>;
   const std::int64_t whole = depth / V::kSize * V::kSize;
+  constexpr std::int64_t kAhead = V::kSize;  // rows: hardware follows no sixteen streams
   for (int first = 0; first < kWidth; first += V::kSize) {
     const int lanes = std::min(V::kSize, kWidth - first);
     const Source* rows[V::kSize];
@@ -51,6 +52,7 @@ std::int64_t pack_blocks(RowPointer row, int count, std::int64_t depth, float* p
 #pragma GCC unroll 16
       for (int r = 0; r < V::kSize; ++r) {
         block[r] = rows[r] == nullptr ? V::broadcast(0) : load_widened(rows[r] + d);
+        if (rows[r] != nullptr) __builtin_prefetch(rows[r] + d + kAhead * depth);
       }
       transpose(block);
 #pragma GCC unroll 16
