@@ -1,0 +1,126 @@
+"""The documents: links lead somewhere, and the Python in docs/ runs as it is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ROOT / "benchmarks" / "README.md",
+    *DOCS,
+]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+# [text](target), ![text](target), both with a title or without; [name]: target; HTML.
+LINK = re.compile(
+    r"\]\(\s*<?([^)>\s]+)>?(?:\s+[\"'][^)]*)?\)"
+    r"|^\[[^\]]+\]:\s*(\S+)"
+    r"|(?:href|src)=[\"']([^\"']+)",
+    flags=re.MULTILINE,
+)
+HEADING = re.compile(r"^#{1,6} (.+?)(?: #+)?$", flags=re.MULTILINE)
+ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*:|//")
+
+# What the text around a block of a page takes for granted, by the number of the block.
+GIVEN = {
+    ("docs/catalog.md", 1): """
+import numpy as np
+from fusionops import Catalog
+
+for part in range(100):
+    np.save(f"part-{part}.npy", np.random.default_rng(part).normal(size=(3, 8)))
+ids = np.arange(300)
+""",
+}
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def prose(page: Path) -> str:
+    return FENCED.sub("", page.read_text(encoding="utf-8"))
+
+
+def links(page: Path) -> list[str]:
+    without_code = re.sub(r"(`+).+?\1", "code", prose(page), flags=re.DOTALL)
+    return [target for found in LINK.findall(without_code) for target in found if target]
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings: lower case, no punctuation, repeats numbered."""
+    found: set[str] = set()
+    for heading in HEADING.findall(prose(page)):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        anchor = first = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+        count = 0
+        while anchor in found:
+            count += 1
+            anchor = f"{first}-{count}"
+        found.add(anchor)
+    return found
+
+
+def broken(page: Path) -> list[str]:
+    """Relative links of `page` that lead nowhere, each with the reason."""
+    result = []
+    for target in links(page):
+        if ABSOLUTE.match(target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.is_relative_to(ROOT) or not file.is_file():
+            result.append(f"{target}: no such file in the repository")
+        elif anchor and (file.suffix != ".md" or anchor not in anchors(file)):
+            result.append(f"{target}: no such heading")
+    return result
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_relative_links(page):
+    assert broken(page) == []
+
+
+def test_broken_links_are_found(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "other.md").write_text("# A `b`, c\n\n## Twice\n\n## Twice\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "[`a`](other.md) ![b](b.png) [c](other.md#a-b-c) [d](other.md#twice-1) [e](other.md#d)\n"
+        "[f](#here) [g](../g.md) [h](https://h.example/h.md) `[i](i.md)`\n\n[j]: j.md\n"
+        '<img src="k.png">\n```python\nx = [1](l.md)\n```\n# Here\n'
+    )
+    assert [reason.partition(":")[0] for reason in broken(page)] == [
+        "b.png", "other.md#d", "../g.md", "j.md", "k.png",
+    ]  # fmt: skip
+
+
+BLOCKS = [
+    pytest.param(name_of(page), number, code, id=f"{name_of(page)}-{number}")
+    for page in DOCS
+    for number, code in enumerate(
+        code for language, code in FENCED.findall(page.read_text(encoding="utf-8"))
+        if language == "python"
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "number", "code"), BLOCKS)
+def test_python_blocks_run(page, number, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(GIVEN.get((page, number), ""), names)
+    exec(compile(code, f"{page}, block {number}", "exec"), names)
+    if (page, number) == ("docs/catalog.md", 0):
+        assert (tmp_path / "items.safetensors").is_file()
+
+
+def test_blocks_are_found():
+    """And what is given belongs to a block that is there."""
+    present = {tuple(block.values[:2]) for block in BLOCKS}
+    assert ("docs/catalog.md", 0) in present
+    assert set(GIVEN) <= present
