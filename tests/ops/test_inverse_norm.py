@@ -22,7 +22,8 @@ def kernel(x, eps):
 def test_gradient(length, dtype, function):
     x = torch.nn.functional.normalize(normal(9, 5).abs() + 1, dim=1)
     x = (x * length).to(dtype).requires_grad_()
-    grad = normal(9, seed=1)
+    # As large as an operator's: the product of what the scores get with the row that is scaled.
+    grad = (normal(9, 5, seed=1) * x.detach().float()).sum(1)
     (found,) = torch.autograd.grad((function(x, 0.0) * grad).sum(), x)
     wide = x.detach().double()
     expected = -grad.unsqueeze(1).double() * wide / wide.norm(dim=1, keepdim=True) ** 3
