@@ -21,10 +21,10 @@ USERS, ITEMS, FEATURES, KINDS = 2048, 50_000, 64, 200
 CASES = (
     ("random", torch.float32, 1.0),
     ("random", torch.bfloat16, 20.0),
-    ("kinds, sorted", torch.float32, 20.0),
-    ("kinds, sorted", torch.bfloat16, 20.0),
-    ("kinds, sorted", torch.float32, 50.0),
-    ("kinds, sorted", torch.bfloat16, 50.0),
+    (f"{KINDS} kinds, sorted", torch.float32, 20.0),
+    (f"{KINDS} kinds, sorted", torch.bfloat16, 20.0),
+    (f"{KINDS} kinds, sorted", torch.float32, 50.0),
+    (f"{KINDS} kinds, sorted", torch.bfloat16, 50.0),
 )
 Gradients = tuple[Tensor, ...]
 

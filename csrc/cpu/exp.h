@@ -5,8 +5,8 @@
 // bits of the mantissa, from where one shift makes 2^n.
 //
 // For x <= 88 (float) or 709 (double); NaN stays NaN, and what would be below the smallest normal
-// number, -inf included, is 0. Within 2 ulp; the largest error seen is 0.94 ulp in
-// float and 0.99 in double (AVX-512).
+// number, -inf included, is 0. Within 2 ulp; the largest error seen is 0.94 ulp in float and 0.99
+// in double (AVX-512).
 #pragma once
 
 #include "cpu/simd.h"

@@ -65,14 +65,16 @@ class TopK {
           indices(workers, users * TopKList<T>::capacity(kept)),
           taken(workers, kept) {}
 
-    std::vector<TopKList<T>> of(int worker, std::int64_t users) {
-      std::vector<TopKList<T>> lists;
-      lists.reserve(static_cast<std::size_t>(users));
-      for (std::int64_t u = 0; u < users; ++u) {
-        const std::int64_t at = u * TopKList<T>::capacity(kept);
-        lists.emplace_back(scores.of(worker) + at, indices.of(worker) + at, kept);
-      }
-      return lists;
+    TopKList<T> list(int worker, std::int64_t user) {
+      const std::int64_t at = user * TopKList<T>::capacity(kept);
+      return {scores.of(worker) + at, indices.of(worker) + at, kept};
+    }
+
+    std::vector<TopKList<T>> lists(int worker, std::int64_t users) {
+      std::vector<TopKList<T>> all;
+      all.reserve(static_cast<std::size_t>(users));
+      for (std::int64_t u = 0; u < users; ++u) all.push_back(list(worker, u));
+      return all;
     }
 
     std::int64_t kept;
@@ -93,7 +95,7 @@ class TopK {
     Scratch<T> users(workers, round_up(block_users_, kHeight) * depth_);
     Scratch<T> items(workers, args_.panels == nullptr ? chunk_items_ * depth_ : 0);
     Scratch<T> cutoffs(workers, block_users_), scales(workers, block_users_);
-    ListMemory lists(workers, block_users_, kept_);
+    ListMemory memory(workers, block_users_, kept_);
     executor_.run(blocks * runs, [&](std::int64_t task, int worker) {
       const std::int64_t run = task % runs, u0 = task / runs * block_users_;
       const std::int64_t u1 = std::min(args_.user.rows, u0 + block_users_);
@@ -106,7 +108,7 @@ class TopK {
                   items.of(worker),
                   cutoffs.of(worker),
                   scales.of(worker),
-                  lists.of(worker, u1 - u0)};
+                  memory.lists(worker, u1 - u0)};
       std::fill_n(block.cutoffs, block_users_, std::numeric_limits<T>::infinity());
       std::fill_n(block.cutoffs, u1 - u0, -std::numeric_limits<T>::infinity());
       for (std::int64_t u = u0; u < u1; ++u) block.scales[u - u0] = scale_of(u);
@@ -119,7 +121,7 @@ class TopK {
       }
       for (std::int64_t u = u0; u < u1; ++u) {
         auto& list = block.lists[static_cast<std::size_t>(u - u0)];
-        Entry* taken = lists.taken.of(worker);
+        Entry* taken = memory.taken.of(worker);
         best.merge(u, taken, list.take(best.cutoff(u), taken));
       }
     });
@@ -233,9 +235,9 @@ class TopK {
     const SortedRagged candidates(args_.candidates);
     const int workers = executor_.workers();
     Scratch<T> users(workers, kHeight * depth_), items(workers, kWidth * depth_);
-    ListMemory lists(workers, 1, kept_);
+    ListMemory memory(workers, 1, kept_);
     executor_.run(args_.user.rows, [&](std::int64_t u, int worker) {
-      TopKList<T> list = lists.of(worker, 1).front();
+      TopKList<T> list = memory.list(worker, 0);
       pack_rows<kHeight>(args_.user, 0, u, u + 1, users.of(worker));
       std::int64_t chosen[kWidth];
       int count = 0;
@@ -250,7 +252,7 @@ class TopK {
         }
       }
       score_gathered(u, chosen, count, users.of(worker), items.of(worker), list);
-      Entry* taken = lists.taken.of(worker);
+      Entry* taken = memory.taken.of(worker);
       const std::int64_t size = list.take(-std::numeric_limits<T>::infinity(), taken);
       std::sort(taken, taken + size);
       write(u, taken, size);

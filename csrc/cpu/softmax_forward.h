@@ -102,8 +102,8 @@ class LogSumExp {
     std::int64_t i0, i1;
     T *peaks, *limits;  // a logit above the limit raises the peak
     T* sums;            // [users][lanes]
-    T* logits;          // the same of the logits themselves, less
-    T* origins;         // [users]
+    T* origins;         // [users], where kSmooth
+    T* logits;          // [users][lanes], of logits less the origin, where kSmooth
     ExclusionCursor* cursors;
     std::int64_t* next;  // a tile of users: the next item that one of them excludes
     T* columns;          // where peaks and totals by column go, [2][items]
