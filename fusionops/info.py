@@ -17,7 +17,8 @@ _LIBRARIES = (
 )  # fmt: skip
 _OPERATORS = (
     "fusion_matrix", "fusion_recommend", "fusion_topk", "fusion_cross_entropy",
-    "fusion_contrastive",
+    "fusion_contrastive", "weighted_fusion", "attention_fusion", "bidirectional_fusion",
+    "history_fusion", "mmr_rerank",
 )  # fmt: skip
 _VARIABLES = ("FUSIONOPS_ISA", "FUSIONOPS_NUM_THREADS", "OMP_NUM_THREADS")
 

@@ -174,3 +174,176 @@ def fusion_contrastive(
     diagonal = logits.diagonal()
     both = logits.logsumexp(1) + logits.logsumexp(0) - 2 * diagonal
     return both.sum() / (2 * len(user)) if len(user) else both.sum() / both.new_zeros(())
+
+
+def _blank(tokens: Tensor, mask: Tensor | None) -> Tensor:
+    """Tokens ``[B, M, D]`` with zeros where they are missing: 0 times NaN would be NaN."""
+    sums = torch.float64 if tokens.dtype == torch.float64 else torch.float32
+    tokens = tokens.to(sums)
+    return tokens if mask is None else tokens.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def _softmax(scores: Tensor, present: Tensor | None, dim: int = -1) -> Tensor:
+    """The softmax over what is present; zeros, with gradient 0, where nothing is."""
+    if present is not None:
+        scores = scores.masked_fill(~present, -torch.inf)
+    if scores.shape[dim] == 0:
+        return scores
+    nothing = (scores == -torch.inf).all(dim, keepdim=True)
+    return scores.masked_fill(nothing, 0).softmax(dim).masked_fill(nothing, 0)
+
+
+def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax-weighted sum over the tokens present; see :func:`fusionops.weighted_fusion`."""
+    tokens = _blank(values, mask)
+    logits = logits.to(tokens.dtype).expand(tokens.shape[:2])
+    weights = _softmax(logits, mask)
+    return (weights.unsqueeze(-1) * tokens).sum(1).to(values.dtype)
+
+
+# Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+_PHILOX_FACTORS = (0xD2511F53, 0xCD9E8D57)
+_PHILOX_KEYS = (0x9E3779B9, 0xBB67AE85)
+_WORD = 0xFFFFFFFF
+
+
+def philox(seed: Tensor, counter: Tensor) -> Tensor:
+    """The four 32-bit numbers of each 64-bit `counter` under a 64-bit `seed`, ``[..., 4]``."""
+
+    def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x >> 32) & _WORD, x & _WORD
+
+    high, low = halves(counter)
+    zero = torch.zeros_like(counter)
+    state, (key1, key0) = (low, high, zero, zero), halves(seed)
+    for _ in range(10):
+        # int64 products wrap around, which leaves the bits of the unsigned ones.
+        high0, low0 = halves(state[0] * _PHILOX_FACTORS[0])
+        high1, low1 = halves(state[2] * _PHILOX_FACTORS[1])
+        state = (high1 ^ state[1] ^ key0, low1, high0 ^ state[3] ^ key1, low0)
+        key0, key1 = (key0 + _PHILOX_KEYS[0]) & _WORD, (key1 + _PHILOX_KEYS[1]) & _WORD
+    return torch.stack(state, -1)
+
+
+def dropout_kept(shape: torch.Size | tuple[int, ...], dropout_p: float, seed: Tensor) -> Tensor:
+    """Which of the weights ``[B, H, Q, M]`` a dropout with `seed` keeps, bool.
+
+    Weight number e in row-major order has the e % 4-th number of ``philox(seed, e // 4)``, and is
+    dropped where that number's upper 24 bits are below ``round(dropout_p * 2^24)``.
+    """
+    count = torch.Size(shape).numel()
+    counter = torch.arange((count + 3) // 4, device=seed.device)
+    words = philox(seed.reshape(()), counter).flatten()[:count]
+    return ((words >> 8) >= round(dropout_p * (1 << 24))).view(shape)
+
+
+def attention_fusion(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    num_heads: int = 1,
+    scale: float,
+    query_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    seed: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Attention over tokens, and its weights; see :func:`fusionops.attention_fusion`."""
+    query = query.expand(key.shape[0], *query.shape[1:])
+    heads = [
+        _blank(side, present)
+        .unflatten(-1, (num_heads, side.shape[-1] // num_heads))
+        .transpose(1, 2)
+        for side, present in ((query, query_mask), (key, mask), (value, mask))
+    ]
+    scores = scale * (heads[0] @ heads[1].mT)
+    present = None if mask is None else mask[:, None, None, :]
+    weights = _softmax(scores, present)
+    if query_mask is not None:
+        weights = weights.masked_fill(~query_mask[:, None, :, None], 0)
+    if dropout_p > 0 and seed is not None:
+        kept = dropout_kept(weights.shape, dropout_p, seed)
+        weights = weights * kept / (1 - dropout_p) if dropout_p < 1 else weights * 0
+    fused = (weights @ heads[2]).transpose(1, 2).flatten(2)
+    return fused.to(query.dtype), weights.to(query.dtype)
+
+
+def bidirectional_fusion(
+    user: Tensor,
+    item: Tensor,
+    user_value: Tensor,
+    item_value: Tensor,
+    *,
+    user_mask: Tensor | None = None,
+    item_mask: Tensor | None = None,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Co-attention by one score matrix; see :func:`fusionops.bidirectional_fusion`."""
+    dtype = user.dtype
+    user, user_value = _blank(user, user_mask), _blank(user_value, user_mask)
+    item, item_value = _blank(item, item_mask), _blank(item_value, item_mask)
+    scores = scale * (user @ item.mT)
+    present = torch.ones_like(scores, dtype=torch.bool)
+    if user_mask is not None:
+        present = present & user_mask.unsqueeze(2)
+    if item_mask is not None:
+        present = present & item_mask.unsqueeze(1)
+    from_item = _softmax(scores, present, 2) @ item_value
+    from_user = _softmax(scores, present, 1).mT @ user_value
+    return from_item.to(dtype), from_user.to(dtype)
+
+
+def history_fusion(
+    values: Tensor,
+    offsets: Tensor,
+    query: Tensor | None = None,
+    weights: Tensor | None = None,
+    *,
+    ids: Tensor | None = None,
+) -> Tensor:
+    """Ragged pooling of histories; see :func:`fusionops.history_fusion`."""
+    rows, entries = len(offsets) - 1, len(values if ids is None else ids)
+    sums = torch.float64 if values.dtype == torch.float64 else torch.float32
+    each = (values if ids is None else values[ids]).to(sums)
+    place = torch.arange(entries, device=values.device)
+    owner = torch.searchsorted(offsets[1:].contiguous(), place, right=True)
+    if query is not None:
+        scores = (each * query.to(sums)[owner]).sum(1) * values.shape[1] ** -0.5
+        peak = scores.new_full((rows,), -torch.inf)
+        peak = peak.scatter_reduce(0, owner, scores.detach(), "amax")
+        factor = (scores - peak.masked_fill(peak == -torch.inf, 0)[owner]).exp()
+        total = factor.new_zeros(rows).index_add(0, owner, factor)
+        factor = factor / total.masked_fill(total == 0, 1)[owner]
+    elif weights is not None:
+        factor = weights.to(sums)
+    else:
+        factor = (1 / offsets.diff().to(sums))[owner]
+    fused = each.new_zeros(rows, values.shape[1])
+    return fused.index_add(0, owner, factor.unsqueeze(1) * each).to(values.dtype)
+
+
+def mmr_rerank(
+    scores: Tensor, vectors: Tensor, k: int, *, trade_off: float, mask: Tensor | None = None
+) -> Tensor:
+    """Maximal marginal relevance; see :func:`fusionops.mmr_rerank`."""
+    sums = torch.float64 if vectors.dtype == torch.float64 else torch.float32
+    scores = scores.to(sums)
+    open_ = scores > -torch.inf  # False for NaN
+    if mask is not None:
+        open_ = open_ & mask
+    unit = vectors.to(sums).masked_fill(~open_.unsqueeze(-1), 0)
+    unit = unit * inverse_norm(unit, 0.0).unsqueeze(-1)
+    relevance = trade_off * scores
+    closest = torch.zeros_like(scores)  # to nothing chosen yet
+    chosen = []
+    for place in range(min(k, scores.shape[1])):
+        gain = (relevance - (1 - trade_off) * closest).masked_fill(~open_, -torch.inf)
+        best = gain.argmax(1, keepdim=True)  # the first of equals
+        found = open_.gather(1, best)
+        chosen.append(best.masked_fill(~found, -1))
+        open_ = open_.scatter(1, best, False)
+        to_best = torch.einsum("ucd,ud->uc", unit, unit[torch.arange(len(unit)), best[:, 0]])
+        closest = to_best if place == 0 else torch.maximum(closest, to_best)
+    places = torch.cat([*chosen, scores.new_zeros((len(scores), 0), dtype=torch.int64)], 1)
+    return torch.nn.functional.pad(places, (0, k - places.shape[1]), value=-1)

@@ -46,6 +46,50 @@ def sides(*, batched: bool, **named: Any) -> tuple[Tensor, ...]:
         if value.dim() < 2 or (value.dim() > 2 and not batched):
             wanted = "at least 2 dimensions" if batched else "2 dimensions"
             raise ValueError(f"{name}: expected {wanted}, got {describe(value)}")
+    return _alike(named)
+
+
+def tokens(**named: Any) -> tuple[Tensor, ...]:
+    """Checks tensors ``[B, N, D]``, and applies autocast.
+
+    All must share dtype (after autocast) and device with the first.
+    """
+    for name, value in named.items():
+        floating(name, value)
+        if value.dim() != 3:
+            raise ValueError(f"{name}: expected 3 dimensions, got {describe(value)}")
+    return _alike(named)
+
+
+def same_batch(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
+    """The first dimension of `value` must be that of `other`."""
+    if value.shape[0] != other.shape[0]:
+        raise ValueError(
+            f"{name}: expected a batch of {other.shape[0]} as {other_name} has, "
+            f"got {describe(value)}"
+        )
+
+
+def presence(name: str, value: Any, other_name: str, other: Tensor) -> Tensor | None:
+    """A bool mask ``[B, M]`` or ``[M]`` of the tokens of `other` ``[B, M, D]``, as ``[B, M]``."""
+    if value is None:
+        return None
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name}: expected a bool tensor, got {got}")
+    if value.layout != torch.strided or value.is_nested:
+        raise TypeError(f"{name}: expected a dense (strided) bool tensor, got {value.layout}")
+    same_device(name, value, other_name, other)
+    batch, rows = other.shape[:2]
+    if tuple(value.shape) not in ((rows,), (batch, rows)):
+        raise ValueError(
+            f"{name}: expected shape [{rows}] or [{batch}, {rows}], got {list(value.shape)}"
+        )
+    return value.expand(batch, rows)
+
+
+def _alike(named: dict[str, Any]) -> tuple[Tensor, ...]:
+    """The tensors under autocast, which must share dtype and device with the first."""
     tensors = autocast(*named.values())
     first_name, first = next(iter(named)), tensors[0]
     for name, value in zip(named, tensors, strict=True):

@@ -1,0 +1,158 @@
+"""Multi-head attention over a handful of modality tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionops import reference
+from fusionops.ops import _checks
+from fusionops.ops._dtypes import without_autocast
+
+
+def attention_fusion(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    num_heads: int = 1,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    seed: Tensor | None = None,
+    return_weights: bool = False,
+    query_mask: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Multi-head attention over modality tokens; self-attention, cross-attention or pooling.
+
+    Parameters
+    ----------
+    query : Tensor
+        ``[B, Q, D]``; or ``[Q, D]`` or ``[1, Q, D]`` where all entities share it, as the learned
+        query of a pooling does: it is read in place and its gradient is summed over the batch.
+        float64, float32, bfloat16 or float16, of any strides; under autocast in its dtype, as for
+        ``torch.matmul``.
+    key, value : Tensor
+        ``[B, M, D]`` and ``[B, M, Dv]``, in the dtype of `query`. They may be one tensor.
+    mask : Tensor, optional
+        Bool, ``[B, M]`` or ``[M]``: True where a token may be attended to. What stands in the
+        masked places is never read, NaN included, and has gradient 0.
+    num_heads : int
+        H, which must divide D and Dv: head h has the h-th part of the features.
+    scale : float, optional
+        What products are multiplied by before the softmax; ``1 / sqrt(D / H)`` by default.
+    dropout_p : float
+        Probability with which a weight is dropped, in ``[0, 1]``; the others are divided by
+        ``1 - dropout_p``.
+    seed : Tensor, optional
+        One int64 number, which decides what is dropped: the same for the backward pass, for any
+        number of threads and under ``torch.compile``. By default it is drawn from torch's generator.
+    return_weights : bool
+        Also return the weights.
+    query_mask : Tensor, optional
+        Bool, ``[B, Q]`` or ``[Q]``: a query that is not present gives zeros, is never read and has
+        gradient 0. For self-attention among tokens of which some are missing: both masks are one.
+
+    Returns
+    -------
+    fused : Tensor
+        ``[B, Q, Dv]`` in the dtype of `query`; zeros where nothing is present.
+    weights : Tensor
+        Only with `return_weights`: ``[B, H, Q, M]``, those that were applied, after dropout.
+        Differentiable.
+
+    Raises
+    ------
+    TypeError
+        An argument that is not a tensor of a dtype listed above, or not a number.
+    ValueError
+        Shapes or devices that do not belong together, or a number out of range.
+
+    Notes
+    -----
+    Vaswani et al. (2017), "Attention is all you need", as ``scaled_dot_product_attention`` with a
+    bool `attn_mask` computes it. It can be differentiated once, toward `query`, `key` and `value`.
+    Dropout draws from Philox4x32-10; :func:`fusionops.reference.dropout_kept` says how.
+
+    Examples
+    --------
+    >>> import torch, fusionops
+    >>> tokens = torch.eye(3).unsqueeze(0)  # one entity with three modalities
+    >>> pooled, weights = fusionops.attention_fusion(
+    ...     torch.zeros(1, 3), tokens, tokens, torch.tensor([True, True, False]), return_weights=True
+    ... )
+    >>> pooled, weights
+    (tensor([[[0.5000, 0.5000, 0.0000]]]), tensor([[[[0.5000, 0.5000, 0.0000]]]]))
+    """
+    num_heads = _checks.count("num_heads", num_heads)
+    query, key, value = _checked_sides(query, key, value, num_heads)
+    if scale is None:
+        scale = 1 / math.sqrt(max(key.shape[2] // num_heads, 1))
+    scale = _checks.number("scale", scale)
+    dropout_p = _checks.number("dropout_p", dropout_p, 0.0)
+    if dropout_p > 1:
+        raise ValueError(f"dropout_p: expected a number in [0, 1], got {dropout_p}")
+    if not isinstance(return_weights, bool):
+        raise TypeError(f"return_weights: expected a bool, got {type(return_weights).__name__}")
+    mask = _checks.presence("mask", mask, "key", key)
+    rows = query.expand(key.shape[0], *query.shape[1:])
+    query_mask = _checks.presence("query_mask", query_mask, "query", rows)
+    if seed is not None:
+        seed = _checked_seed(seed, key)
+    elif dropout_p > 0:
+        seed = torch.randint(2**63 - 1, (), device=key.device)
+    with without_autocast(key.device):
+        fused, weights = reference.attention_fusion(
+            query,
+            key,
+            value,
+            mask,
+            num_heads=num_heads,
+            scale=scale,
+            query_mask=query_mask,
+            dropout_p=dropout_p,
+            seed=seed,
+        )
+    return (fused, weights) if return_weights else fused
+
+
+def _checked_sides(query: Any, key: Any, value: Any, num_heads: int) -> tuple[Tensor, ...]:
+    """Query ``[B or 1, Q, D]``, key ``[B, M, D]`` and value ``[B, M, Dv]``."""
+    _checks.floating("query", query)
+    if query.dim() == 2:
+        query = query.unsqueeze(0)
+    if query.dim() != 3:
+        raise ValueError(f"query: expected 2 or 3 dimensions, got {_checks.describe(query)}")
+    key, value, query = _checks.tokens(key=key, value=value, query=query)
+    _checks.same_batch("value", value, "key", key)
+    if query.shape[0] != 1:
+        _checks.same_batch("query", query, "key", key)
+    if value.shape[1] != key.shape[1]:
+        raise ValueError(
+            f"value: expected {key.shape[1]} tokens as key has, got {_checks.describe(value)}"
+        )
+    if query.shape[2] != key.shape[2]:
+        raise ValueError(
+            f"query: expected rows of width {key.shape[2]} as key has, "
+            f"got {_checks.describe(query)}"
+        )
+    for name, side in (("key", key), ("value", value)):
+        if side.shape[2] % num_heads:
+            raise ValueError(
+                f"num_heads: expected a divisor of the width of {name} ({side.shape[2]}), "
+                f"got {num_heads}"
+            )
+    return query, key, value
+
+
+def _checked_seed(seed: Any, other: Tensor) -> Tensor:
+    if not isinstance(seed, Tensor) or seed.dtype != torch.int64:
+        got = seed.dtype if isinstance(seed, Tensor) else type(seed).__name__
+        raise TypeError(f"seed: expected an int64 tensor, got {got}")
+    _checks.same_device("seed", seed, "key", other)
+    if seed.numel() != 1:
+        raise ValueError(f"seed: expected one number, got shape {list(seed.shape)}")
+    return seed.reshape(())

@@ -1,0 +1,166 @@
+"""Ragged pooling of histories: mean, weighted sum or attention, from rows or by item ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionops import reference
+from fusionops.ops import _checks
+from fusionops.ops._dtypes import without_autocast
+
+
+def history_fusion(
+    values: Tensor,
+    offsets: Tensor | None = None,
+    query: Tensor | None = None,
+    weights: Tensor | None = None,
+    *,
+    ids: Tensor | None = None,
+) -> Tensor:
+    """One profile for each history: the mean of its rows, their weighted sum, or attention.
+
+    Parameters
+    ----------
+    values : Tensor
+        ``[T, D]``, the rows of all histories one after the other, or a jagged ``torch.nested``
+        tensor ``[B, *, D]``. With `ids`, a table ``[P, D]``. float64, float32, bfloat16 or float16,
+        of any strides; under autocast in its dtype, as for ``torch.matmul``.
+    offsets : Tensor, optional
+        ``[B + 1]``, integers that rise from 0 to T: history b has the rows
+        ``offsets[b]:offsets[b + 1]``. None where `values` or `ids` is jagged.
+    query : Tensor, optional
+        ``[B, D]`` in the dtype of `values`: weights ``softmax(values . query / sqrt(D))`` over each
+        history.
+    weights : Tensor, optional
+        ``[T]`` of any floating dtype, or jagged ``[B, *]``: the weighted sum, not normalised. Not
+        together with `query`.
+    ids : Tensor, optional
+        ``[T]``, integers in ``[0, P)``, or jagged ``[B, *]``: row t of a history is
+        ``values[ids[t]]``. The rows are never gathered in memory.
+
+    Returns
+    -------
+    Tensor
+        ``[B, D]`` in the dtype of `values`; zeros for an empty history.
+
+    Raises
+    ------
+    TypeError
+        An argument that is not a tensor of a dtype listed above.
+    ValueError
+        Shapes or devices that do not belong together.
+    IndexError
+        An id that is not in ``[0, P)``, or offsets that do not rise from 0 to T.
+
+    Notes
+    -----
+    The attention is that of Zhou et al. (2018), "Deep interest network for click-through rate
+    prediction", with scaled products and a softmax. The gradient toward a table is dense, ``[P,
+    D]``, with the same bits for any number of threads. It can be differentiated once, toward
+    `values`, `query` and `weights`.
+
+    Examples
+    --------
+    >>> import torch, fusionops
+    >>> table = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+    >>> offsets, ids = torch.tensor([0, 2, 2, 3]), torch.tensor([0, 2, 1])
+    >>> fusionops.history_fusion(table, offsets, ids=ids)
+    tensor([[1.5000, 1.0000],
+            [0.0000, 0.0000],
+            [0.0000, 1.0000]])
+    """
+    offsets, values, weights, ids = _flat(values, offsets, weights, ids)
+    (values,) = _checks.sides(batched=False, values=values)
+    if ids is not None:
+        ids = _checked_ids(ids, values)
+    rows, entries = offsets.shape[0] - 1, (values if ids is None else ids).shape[0]
+    if query is not None and weights is not None:
+        raise ValueError("query: expected None together with weights, got both")
+    if query is not None:
+        query = _checked_query(query, values, rows)
+    if weights is not None:
+        weights = _checked_weights(weights, values, entries)
+    if not values.is_meta and not torch.compiler.is_compiling():
+        _check_indices(values, offsets, ids, entries)
+    with without_autocast(values.device):
+        return reference.history_fusion(values, offsets, query, weights, ids=ids)
+
+
+def _flat(values: Any, offsets: Any, weights: Any, ids: Any) -> tuple[Tensor, Any, Any, Any]:
+    """The offsets and the flat tensors, whatever of them came jagged."""
+    jagged = None
+    flat = {"values": values, "weights": weights, "ids": ids}
+    for name, value in flat.items():
+        if isinstance(value, Tensor) and value.is_nested:
+            flat[name], found = _unpacked(name, value)
+            if jagged is not None and jagged[1].shape != found.shape:
+                raise ValueError(
+                    f"{name}: expected {len(jagged[1]) - 1} histories as {jagged[0]} has, "
+                    f"got {len(found) - 1}"
+                )
+            jagged = jagged or (name, found)
+    if jagged is not None:
+        if offsets is not None:
+            raise ValueError(f"offsets: expected None together with jagged {jagged[0]}, got both")
+        offsets = jagged[1]
+    return _checked_offsets(offsets, values), flat["values"], flat["weights"], flat["ids"]
+
+
+def _unpacked(name: str, value: Any) -> tuple[Tensor, Tensor]:
+    """The rows of a jagged nested tensor, without holes, and their offsets."""
+    if value.layout != torch.jagged:
+        raise TypeError(f"{name}: expected a jagged nested tensor, got layout {value.layout}")
+    if value.lengths() is not None:
+        value = value.contiguous()
+    return value.values(), value.offsets()
+
+
+def _checked_offsets(offsets: Any, values: Any) -> Tensor:
+    if not isinstance(offsets, Tensor):
+        raise TypeError(f"offsets: expected an integer tensor, got {type(offsets).__name__}")
+    if offsets.dtype.is_floating_point or offsets.dtype.is_complex or offsets.dtype == torch.bool:
+        raise TypeError(f"offsets: expected an integer tensor, got {_checks.describe(offsets)}")
+    if isinstance(values, Tensor):
+        _checks.same_device("offsets", offsets, "values", values)
+    if offsets.dim() != 1 or offsets.shape[0] == 0:
+        raise ValueError(f"offsets: expected shape [B + 1], got {_checks.describe(offsets)}")
+    return offsets.to(torch.int64)
+
+
+def _checked_ids(ids: Any, values: Tensor) -> Tensor:
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"ids: expected an integer tensor, got {type(ids).__name__}")
+    if ids.dim() != 1:
+        raise ValueError(f"ids: expected 1 dimension, got {_checks.describe(ids)}")
+    return _checks.integers("ids", ids, ids.shape[0], values)
+
+
+def _checked_query(query: Any, values: Tensor, rows: int) -> Tensor:
+    _, query = _checks.sides(batched=False, values=values, query=query)
+    if tuple(query.shape) != (rows, values.shape[1]):
+        raise ValueError(
+            f"query: expected shape [{rows}, {values.shape[1]}], got {_checks.describe(query)}"
+        )
+    return query
+
+
+def _checked_weights(weights: Any, values: Tensor, entries: int) -> Tensor:
+    _checks.floating("weights", weights)
+    _checks.same_device("weights", weights, "values", values)
+    if tuple(weights.shape) != (entries,):
+        raise ValueError(f"weights: expected shape [{entries}], got {_checks.describe(weights)}")
+    return weights
+
+
+def _check_indices(values: Tensor, offsets: Tensor, ids: Tensor | None, entries: int) -> None:
+    """IndexError unless offsets rise from 0 to T and every id is a row of the table."""
+    if offsets[0] != 0 or offsets[-1] != entries or bool((offsets.diff() < 0).any()):
+        raise IndexError(
+            f"offsets: expected to rise from 0 to the number of rows ({entries}), "
+            f"got {offsets.tolist()[:8]}"
+        )
+    if ids is not None and bool(((ids < 0) | (ids >= len(values))).any()):
+        raise IndexError(f"ids: expected indices in [0, {len(values)}), got {ids.tolist()[:8]}")

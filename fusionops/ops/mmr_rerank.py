@@ -1,0 +1,84 @@
+"""Maximal marginal relevance: a list that is good, and not twenty times the same."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fusionops import reference
+from fusionops.ops import _checks
+from fusionops.ops._dtypes import without_autocast
+
+
+def mmr_rerank(
+    scores: Tensor,
+    vectors: Tensor,
+    k: int,
+    *,
+    trade_off: float = 0.5,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Choose k candidates of each user, one after the other, by score and by difference.
+
+    Each choice has the largest ``trade_off * score - (1 - trade_off) * s``, with s the largest
+    cosine to those chosen before, and 0 at the first choice.
+
+    Parameters
+    ----------
+    scores : Tensor
+        ``[U, C]`` of any floating dtype. NaN and -inf are never chosen.
+    vectors : Tensor
+        ``[U, C, D]``, the candidates' vectors, of any strides. float64, float32, bfloat16 or
+        float16. A vector of zeros has cosine 0.
+    k : int
+        How many to choose, at least 1. More than there are candidates pads.
+    trade_off : float
+        In ``[0, 1]``: 1 is the order of the scores alone.
+    mask : Tensor, optional
+        Bool, ``[U, C]`` or ``[C]``: True where a candidate may be chosen. What stands in the masked
+        places is never read, NaN included.
+
+    Returns
+    -------
+    Tensor
+        ``[U, k]``, int64: places in ``[0, C)`` in the order of choice, equals by ascending place,
+        and -1 where nothing is left. Not differentiable.
+
+    Raises
+    ------
+    TypeError
+        An argument that is not a tensor of a dtype listed above, or not a number.
+    ValueError
+        Shapes or devices that do not belong together, or a number out of range.
+
+    Notes
+    -----
+    Carbonell and Goldstein (1998), "The use of MMR, diversity-based reranking for reordering
+    documents and producing summaries". ``O(k C D)`` for a user instead of the ``O(C^2 D)`` of the
+    matrix of cosines.
+
+    Examples
+    --------
+    >>> import torch, fusionops
+    >>> scores = torch.tensor([[3.0, 2.9, 2.0]])
+    >>> vectors = torch.tensor([[[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]])
+    >>> fusionops.mmr_rerank(scores, vectors, 2)
+    tensor([[0, 2]])
+    """
+    _checks.floating("scores", scores)
+    _checks.floating("vectors", vectors)
+    k = _checks.count("k", k)
+    trade_off = _checks.number("trade_off", trade_off, 0.0)
+    if trade_off > 1:
+        raise ValueError(f"trade_off: expected a number in [0, 1], got {trade_off}")
+    if vectors.dim() != 3:
+        raise ValueError(f"vectors: expected 3 dimensions, got {_checks.describe(vectors)}")
+    _checks.same_device("scores", scores, "vectors", vectors)
+    if scores.shape != vectors.shape[:2]:
+        raise ValueError(
+            f"scores: expected shape {list(vectors.shape[:2])}, got {_checks.describe(scores)}"
+        )
+    mask = _checks.presence("mask", mask, "vectors", vectors)
+    with without_autocast(vectors.device):
+        return reference.mmr_rerank(
+            scores.detach(), vectors.detach(), k, trade_off=trade_off, mask=mask
+        )
