@@ -2,9 +2,9 @@
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
-#include <type_traits>
 
 #include "cpu/kernels.h"
+#include "torch/box.h"
 #include "torch/executor.h"
 #include "torch/unpack.h"
 
@@ -269,23 +269,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fusion_contrastive_backward(
   cpu::kernels().fusion_contrastive_backward(args, TorchExecutor());
   return {out.user, out.item, out.user_scale, out.item_scale};
 }
-
-// The stack carries schema `float` as double and `int` as int64_t; a kernel that takes float or
-// int32_t would compile and read garbage, so such a signature is refused here.
-template <class T>
-constexpr bool kSafeToBox = !std::is_same_v<std::remove_cvref_t<T>, float> &&
-                            !(std::is_integral_v<std::remove_cvref_t<T>> &&
-                              !std::is_same_v<std::remove_cvref_t<T>, int64_t> &&
-                              !std::is_same_v<std::remove_cvref_t<T>, bool>);
-
-template <class Result, class... Args>
-constexpr bool safe_to_box(Result (*)(Args...)) {
-  return (kSafeToBox<Args> && ...);
-}
-
-#define FUSIONOPS_IMPL(library, name)                                              \
-  static_assert(safe_to_box(&name), #name ": take double and int64_t, see above"); \
-  library.impl(#name, TORCH_BOX(&name))
 
 }  // namespace
 

@@ -49,7 +49,7 @@ def attention_fusion(
         ``1 - dropout_p``.
     seed : Tensor, optional
         One int64 number, which decides what is dropped: the same for the backward pass, for any
-        number of threads and under ``torch.compile``. By default it is drawn from torch's generator.
+        number of threads and under ``torch.compile``. Drawn from torch's generator by default.
     return_weights : bool
         Also return the weights.
     query_mask : Tensor, optional
@@ -81,8 +81,9 @@ def attention_fusion(
     --------
     >>> import torch, fusionops
     >>> tokens = torch.eye(3).unsqueeze(0)  # one entity with three modalities
+    >>> query, mask = torch.zeros(1, 3), torch.tensor([True, True, False])
     >>> pooled, weights = fusionops.attention_fusion(
-    ...     torch.zeros(1, 3), tokens, tokens, torch.tensor([True, True, False]), return_weights=True
+    ...     query, tokens, tokens, mask, return_weights=True
     ... )
     >>> pooled, weights
     (tensor([[[0.5000, 0.5000, 0.0000]]]), tensor([[[[0.5000, 0.5000, 0.0000]]]]))
