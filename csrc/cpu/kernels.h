@@ -116,6 +116,33 @@ struct FusionContrastiveBackwardArgs {
   LogitGradients out;
 };
 
+// One side of a co-attention, and what its tokens attend to on the other.
+struct BidirectionalSide {
+  MatrixView tokens, value;  // [batch, rows, D], [batch, rows, *]
+  MaskView mask;             // [batch, rows]
+  MatrixOutput fused;        // [batch, rows, *]
+  void* log_sum = nullptr;   // [batch, rows], log-sum-exp in the accumulation type, +inf of nothing
+};
+
+// user.fused[b, n] = sum_m softmax_m(scale * user[b, n] . item[b, m]) item.value[b, m], and
+// item.fused[b, m] = sum_n softmax_n(the same) user.value[b, n], over the tokens present.
+struct BidirectionalFusionArgs {
+  BidirectionalSide user, item;
+  double scale = 1;
+};
+
+// The incoming gradient of a side's `fused`, and where those of its tokens and values go:
+// contiguous, in the dtype of the side; a null pointer where one is not wanted.
+struct BidirectionalGradients {
+  MatrixView fused;
+  void *tokens = nullptr, *value = nullptr;
+};
+
+struct BidirectionalFusionBackwardArgs {
+  BidirectionalFusionArgs forward;  // fused and log_sum are read
+  BidirectionalGradients user, item;
+};
+
 // A Catalog's items as panels; see csrc/cpu/pack_items.cpp for their order.
 struct PackItemsArgs {
   MatrixView vectors;  // float32
@@ -170,6 +197,8 @@ struct Kernels {
   void (*fusion_cross_entropy_backward)(const FusionCrossEntropyBackwardArgs&, const Executor&);
   void (*fusion_contrastive)(const FusionContrastiveArgs&, const Executor&);
   void (*fusion_contrastive_backward)(const FusionContrastiveBackwardArgs&, const Executor&);
+  void (*bidirectional_fusion)(const BidirectionalFusionArgs&, const Executor&);
+  void (*bidirectional_fusion_backward)(const BidirectionalFusionBackwardArgs&, const Executor&);
   std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
   std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
 };
