@@ -35,7 +35,7 @@ struct Cut {
     cut.task = std::clamp(kTaskBytes / bytes, std::min(cut.block, kMostSamples), kMostSamples);
     cut.task = std::min(cut.task, std::max(cut.block, fair));
     cut.tasks = ceil_div(args.key.batch, cut.task);
-    cut.stride = round_up(cut.block * heads * queries, Vec<T>::kSize);
+    cut.stride = round_up(cut.block * heads * queries + kTileRows<T> - 1, Vec<T>::kSize);
     return cut;
   }
 

@@ -47,13 +47,9 @@ class HeadRows {
   void gather(std::int64_t b, std::int64_t head, const MaskView& mask, const T* zeros,
               const T** rows, T* scratch) const {
     const std::int64_t sample = side_.batch == 1 ? 0 : b;
-    for (std::int64_t i = 0; i < side_.rows; ++i) {
-      if (direct_) {
-        rows[i] = side_.template at<T>(sample, i, head * width_.exact);
-      } else {
-        rows[i] = scratch + i * width_.padded;
-      }
-    }
+    const T* first = direct_ ? side_.template at<T>(sample, 0, head * width_.exact) : scratch;
+    const std::int64_t step = direct_ ? side_.row_stride : width_.padded;
+    for (std::int64_t i = 0; i < side_.rows; ++i) rows[i] = first + i * step;
     if (mask.present()) {
       for (std::int64_t i = 0; i < side_.rows; ++i) rows[i] = mask(b, i) ? rows[i] : zeros;
     }

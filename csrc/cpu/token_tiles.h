@@ -57,24 +57,27 @@ void dots_by_tile(RowPointers<T> left, std::int64_t lefts, RowPointers<T> right,
       for (int i = 0; i < kLeft; ++i) rows[i] = left[std::min(q + i, lefts - 1)];
       alignas(64) T sums[Vec<T>::kSize];
       dot_tile<kLeft, T>(rows, columns, width).store(sums);
-      const auto height = std::min<std::int64_t>(kLeft, lefts - q);
       const auto count = std::min<std::int64_t>(kRight, rights - m);
       for (std::int64_t j = 0; j < count; ++j) {
-        std::copy_n(sums + j * kLeft, height, out + (m + j) * stride + q);
+        std::copy_n(sums + j * kLeft, kLeft, out + (m + j) * stride + q);
       }
     }
   }
 }
 
-// out[m * stride + q] = left[q] . right[m].
+// Lefts of a tile: how many products beyond the last `dots` may write.
+template <class T>
+inline constexpr int kTileRows = std::min(4, Vec<T>::kSize);
+
+// out[m * stride + q] = left[q] . right[m]. Up to kTileRows - 1 elements behind a row of out are
+// overwritten: a copy of known length is one instruction.
 template <class T>
 void dots(RowPointers<T> left, std::int64_t lefts, RowPointers<T> right, std::int64_t rights,
           std::int64_t width, T* out, std::int64_t stride) {
-  constexpr int kLeft = std::min(4, Vec<T>::kSize);
   if (lefts == 1) {
     dots_by_tile<1, T>(left, lefts, right, rights, width, out, stride);
   } else {
-    dots_by_tile<kLeft, T>(left, lefts, right, rights, width, out, stride);
+    dots_by_tile<kTileRows<T>, T>(left, lefts, right, rights, width, out, stride);
   }
 }
 
@@ -128,14 +131,17 @@ template <int kRows, bool kStream, class T, class... Terms>
 void combine_rows(T* const* out, std::int64_t first, std::int64_t width, const Terms&... terms) {
   // A single row needs the more sums side by side, as each waits for its last addition.
   constexpr int kVectors = (kRegisters == 32 ? 4 : 2) * (kRows == 1 ? 2 : 1);
-  constexpr std::int64_t kStep = kVectors * Vec<T>::kSize;
+  constexpr std::int64_t kSize = Vec<T>::kSize;
   T* rows[kRows];
   std::copy_n(out + first, kRows, rows);
   std::int64_t d = 0;
-  for (; d + kStep <= width; d += kStep) {
+  for (; d + kVectors * kSize <= width; d += kVectors * kSize) {
     combine_tile<kRows, kVectors, kStream, T>(rows, first, d, terms...);
   }
-  for (; d < width; d += Vec<T>::kSize) {
+  for (; d + 2 * kSize <= width; d += 2 * kSize) {
+    combine_tile<kRows, 2, kStream, T>(rows, first, d, terms...);
+  }
+  for (; d < width; d += kSize) {
     combine_tile<kRows, 1, kStream, T>(rows, first, d, terms...);
   }
 }
