@@ -31,7 +31,7 @@ def attention_fusion(
     return_weights: bool = False,
     query_mask: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Multi-head attention over modality tokens; self-attention, cross-attention or pooling.
+    r"""Multi-head attention over modality tokens; self-attention, cross-attention or pooling.
 
     Parameters
     ----------
@@ -78,6 +78,13 @@ def attention_fusion(
 
     Notes
     -----
+    .. math::
+        y_h = A_h v_h,
+        \qquad A_h = \text{softmax} (\text{scale} \cdot q_h k_h^\top)
+
+    for each head h, with :math:`q_h`, :math:`k_h` and :math:`v_h` its part of the features of
+    `query`, `key` and `value`, and the softmax along each row over the tokens that are present.
+
     Vaswani et al. (2017), "Attention is all you need", as ``scaled_dot_product_attention`` with a
     bool `attn_mask` computes it. It can be differentiated once, toward `query`, `key` and `value`.
     Dropout draws from Philox4x32-10; :func:`fusionops.reference.dropout_kept` says how.
