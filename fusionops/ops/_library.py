@@ -63,7 +63,7 @@ def fold_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
     A tensor that vmap does not map is repeated with stride 0, which the kernels take as it is.
     """
 
-    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
 
         def fold(value: Any, dim: int | None) -> Any:
@@ -72,8 +72,13 @@ def fold_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
             mapped = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
             return mapped.flatten(0, 1)
 
-        result = operator(*map(fold, args, in_dims))
-        return result.unflatten(0, (size, result.shape[0] // size if size else 1)), 0
+        def unfold(result: Tensor) -> Any:
+            return result.unflatten(0, (size, result.shape[0] // size if size else 1))
+
+        results = operator(*map(fold, args, in_dims))
+        if isinstance(results, Tensor):
+            return unfold(results), 0
+        return tuple(map(unfold, results)), (0,) * len(results)
 
     return rule
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition_profiles
 from fusionops.ops._dtypes import accumulator, without_autocast
-from fusionops.ops._library import apply, loop_vmap, register
+from fusionops.ops._library import apply, fold_vmap, loop_vmap, register
 
 _op = torch.ops.fusionops.attention_fusion.default
 _backward_op = torch.ops.fusionops.attention_fusion_backward.default
@@ -134,7 +134,7 @@ def attention_fusion(
                 dropout_p=dropout_p,
                 seed=seed,
             )
-        return (fused, weights) if return_weights else fused
+        return fused if weights is None or not return_weights else (fused, weights)
     # One tensor for both is read once, and its gradient written once.
     own_value = None if value is key else value
     if query is key or query is own_value:  # Dynamo refuses one tensor in two places of a Function
@@ -355,5 +355,26 @@ def _fake_backward(
     )
 
 
-register("attention_fusion", _fake, _Attention, loop_vmap(_op))
-register("attention_fusion_backward", _fake_backward, _AttentionBackward, loop_vmap(_backward_op))
+def _vmap(operator: Any) -> Any:
+    """Samples fold into the batch, but for what one sample decides: a shared query, or dropout."""
+    folded, looped = fold_vmap(operator), loop_vmap(operator)
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        first = 0 if operator is _op else 4  # of query, key, ... among the arguments
+
+        def rows(place: int) -> int:
+            dim = in_dims[place]
+            shape: list[int] = list(args[place].shape)
+            if dim is not None:
+                del shape[dim]
+            return shape[0]
+
+        own = rows(first) == rows(first + 1) and args[first + 8] is None
+        results: tuple[Any, Any] = (folded if own else looped)(info, in_dims, *args)
+        return results
+
+    return rule
+
+
+register("attention_fusion", _fake, _Attention, _vmap(_op))
+register("attention_fusion_backward", _fake_backward, _AttentionBackward, _vmap(_backward_op))

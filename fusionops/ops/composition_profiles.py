@@ -33,9 +33,9 @@ def attention_fusion(
     dropout_p: float,
     seed: Tensor | None,
 ) -> tuple[Tensor, None]:
-    """See :func:`fusionops.attention_fusion`: without the weights, which are larger than a chunk."""
+    """See :func:`fusionops.attention_fusion`; the weights are never held at once."""
     batch, tokens, queries = key.shape[0], key.shape[1], query.shape[1]
-    given = {"scale": scale, "dropout_p": dropout_p, "seed": seed}
+    given: dict[str, Any] = {"scale": scale, "dropout_p": dropout_p, "seed": seed}
     if batch * num_heads * queries * tokens <= CHUNK_ELEMENTS:
         fused, _ = reference.attention_fusion(
             query, key, value, mask, num_heads=num_heads, query_mask=query_mask, **given
