@@ -80,8 +80,15 @@ struct Block {
   std::int64_t units() const { return (end - begin) * heads; }
   std::int64_t rows() const { return units() * queries; }
   std::int64_t first_row() const { return begin * heads * queries; }  // in [B, H, Q]
-  std::int64_t sample(std::int64_t unit) const { return begin + unit / heads; }
-  std::int64_t head(std::int64_t unit) const { return unit % heads; }
+
+  // Calls f(unit, sample, head) for each.
+  template <class F>
+  void each_unit(F&& f) const {
+    std::int64_t unit = 0;
+    for (std::int64_t b = begin; b < end; ++b) {
+      for (std::int64_t head = 0; head < heads; ++head) f(unit++, b, head);
+    }
+  }
 };
 
 // What both passes begin with: the rows of a block, and the scores of its queries with its tokens.
@@ -121,12 +128,11 @@ class Attention {
   const T* zeros() const { return zeros_.of(0); }
 
   void gather(const Block& block, int worker) {
-    for (std::int64_t u = 0; u < block.units(); ++u) {
-      const std::int64_t b = block.sample(u), head = block.head(u);
+    block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t head) {
       query_.gather(u, b, head, args_.query_mask, zeros(), worker);
       key_.gather(u, b, head, args_.mask, zeros(), worker);
       value_.gather(u, b, head, args_.mask, zeros(), worker);
-    }
+    });
   }
 
   // out[m][q]: the products of every query, or incoming gradient, with the tokens of its unit.
@@ -145,17 +151,19 @@ class Attention {
   void mask_scores(const Block& block, T* scores) const {
     const std::int64_t queries = block.queries, tokens = args_.key.rows;
     constexpr T kNone = -std::numeric_limits<T>::infinity();
-    for (std::int64_t u = 0; args_.mask.present() && u < block.units(); ++u) {
-      for (std::int64_t m = 0; m < tokens; ++m) {
-        const bool present = args_.mask(block.sample(u), m);
-        T* row = scores + m * cut_.stride + u * queries;
+    if (!args_.mask.present() && !args_.query_mask.present()) return;
+    block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t) {
+      T* unit = scores + u * queries;
+      for (std::int64_t m = 0; args_.mask.present() && m < tokens; ++m) {
+        const bool present = args_.mask(b, m);
+        T* row = unit + m * cut_.stride;
         for (std::int64_t q = 0; q < queries; ++q) row[q] = present ? row[q] : kNone;
       }
-    }
-    for (std::int64_t r = 0; args_.query_mask.present() && r < block.rows(); ++r) {
-      if (args_.query_mask(block.sample(r / queries), r % queries)) continue;
-      for (std::int64_t m = 0; m < tokens; ++m) scores[m * cut_.stride + r] = kNone;
-    }
+      for (std::int64_t q = 0; args_.query_mask.present() && q < queries; ++q) {
+        if (args_.query_mask(b, q)) continue;
+        for (std::int64_t m = 0; m < tokens; ++m) unit[m * cut_.stride + q] = kNone;
+      }
+    });
   }
 
   // The softmax down the tokens, in place: zeros where nothing is present.
@@ -265,12 +273,11 @@ class Forward : Attention<T> {
       for (std::int64_t i = 0; i < this->matrix(); ++i) scores[i] *= factors[i];
     }
     if (args.weights != nullptr) write_weights(block, scores);
-    for (std::int64_t u = 0; u < block.units(); ++u) {
+    block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t head) {
       const Summands<T> values{scores + u * block.queries, 1, this->cut_.stride,
                                this->value_.of(u, worker), this->value_.count()};
-      // A query that is missing has weights 0, and the mask is not needed.
-      out_.write(block.sample(u), block.head(u), {}, nullptr, worker, values);
-    }
+      out_.write(b, head, {}, nullptr, worker, values);  // no mask: a missing query has weights 0
+    });
   }
 
   void write_weights(const Block& block, const T* scores) const {
@@ -334,9 +341,9 @@ class Backward : Attention<T> {
     const auto& args = this->args_;
     T *weights = this->scores(worker, 0), *slopes = this->scores(worker, 1);
     this->gather(block, worker);
-    for (std::int64_t u = 0; u < block.units(); ++u) {
-      grad_.gather(u, block.sample(u), block.head(u), args.query_mask, this->zeros(), worker);
-    }
+    block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t head) {
+      grad_.gather(u, b, head, args.query_mask, this->zeros(), worker);
+    });
     this->products(block, this->query_, this->key_, weights, worker);
     this->products(block, grad_, this->value_, slopes, worker);
     this->mask_scores(block, weights);
@@ -349,22 +356,22 @@ class Backward : Attention<T> {
     } else {
       softmax_backward<false>(block, weights, slopes, nullptr);
     }
-    for (std::int64_t u = 0; u < block.units(); ++u) {
-      write_unit(task, block, u, weights + u * block.queries, slopes + u * block.queries, worker);
-    }
+    block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t head) {
+      write_unit(task, {u, b, head}, weights + u * block.queries, slopes + u * block.queries,
+                 worker);
+    });
   }
 
   void add_grad_weights(const Block& block, T* slopes) const {
     const std::int64_t tokens = this->args_.key.rows;
     const T* in = static_cast<const T*>(backward_.grad_weights) + block.first_row() * tokens;
-    for (std::int64_t r = 0; r < block.rows(); ++r) {
-      const bool present =
-          !this->args_.query_mask.present() ||
-          this->args_.query_mask(block.sample(r / block.queries), r % block.queries);
-      for (std::int64_t m = 0; m < tokens; ++m, ++in) {
-        if (present) slopes[m * this->cut_.stride + r] += *in;
+    block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t) {
+      for (std::int64_t q = 0; q < block.queries; ++q, in += tokens) {
+        if (this->args_.query_mask.present() && !this->args_.query_mask(b, q)) continue;
+        T* column = slopes + u * block.queries + q;
+        for (std::int64_t m = 0; m < tokens; ++m) column[m * this->cut_.stride] += in[m];
       }
-    }
+    });
   }
 
   // From the softmax and the gradient of what it was multiplied with to the weights that were
@@ -389,10 +396,14 @@ class Backward : Attention<T> {
     }
   }
 
-  void write_unit(std::int64_t task, const Block& block, std::int64_t u, const T* weights,
-                  const T* slopes, int worker) {
+  struct Unit {
+    std::int64_t number, sample, head;
+  };
+
+  void write_unit(std::int64_t task, Unit unit, const T* weights, const T* slopes, int worker) {
     const auto& args = this->args_;
-    const std::int64_t b = block.sample(u), head = block.head(u), stride = this->cut_.stride;
+    const auto [u, b, head] = unit;
+    const std::int64_t stride = this->cut_.stride;
     T* waste = this->waste_.of(worker);
     const Summands<T> keys{slopes, 1, stride, this->key_.of(u, worker), this->key_.count()};
     if (shared_) add_shared_query(task, head, keys, worker);

@@ -49,7 +49,7 @@ class HeadRows {
     const std::int64_t sample = side_.batch == 1 ? 0 : b;
     const T* first = direct_ ? side_.template at<T>(sample, 0, head * width_.exact) : scratch;
     const std::int64_t step = direct_ ? side_.row_stride : width_.padded;
-    for (std::int64_t i = 0; i < side_.rows; ++i) rows[i] = first + i * step;
+    for (std::int64_t i = 0; i < side_.rows; ++i, first += step) rows[i] = first;
     if (mask.present()) {
       for (std::int64_t i = 0; i < side_.rows; ++i) rows[i] = mask(b, i) ? rows[i] : zeros;
     }
@@ -97,10 +97,11 @@ class HeadResult {
   // rows[i] for every row i of head `head` of sample b; `waste` where it is missing.
   void place(std::int64_t b, std::int64_t head, const MaskView& mask, T* waste, T** rows,
              T* scratch) const {
-    for (std::int64_t i = 0; i < out_.rows; ++i) {
-      rows[i] = direct_ ? at<T>(b, i, head) : scratch + i * width_.padded;
-      if (mask.present()) rows[i] = mask(b, i) ? rows[i] : waste;
-    }
+    T* first = direct_ ? at<T>(b, 0, head) : scratch;
+    const std::int64_t step = direct_ ? out_.columns : width_.padded;
+    for (std::int64_t i = 0; i < out_.rows; ++i, first += step) rows[i] = first;
+    if (!mask.present()) return;
+    for (std::int64_t i = 0; i < out_.rows; ++i) rows[i] = mask(b, i) ? rows[i] : waste;
   }
 
   // After the products: scratch to the result, and zeros where a row is missing.
