@@ -18,6 +18,7 @@
   void fusion_cross_entropy_backward(const FusionCrossEntropyBackwardArgs&, const Executor&); \
   void fusion_contrastive(const FusionContrastiveArgs&, const Executor&);                     \
   void fusion_contrastive_backward(const FusionContrastiveBackwardArgs&, const Executor&);    \
+  void mmr_rerank(const MmrRerankArgs&, const Executor&);                                     \
   std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);                     \
   std::int64_t memory_probe(const MemoryProbe&, const Executor&);                             \
   inline constexpr Kernels table{                                                             \
@@ -33,6 +34,7 @@
       .fusion_cross_entropy_backward = fusion_cross_entropy_backward,                         \
       .fusion_contrastive = fusion_contrastive,                                               \
       .fusion_contrastive_backward = fusion_contrastive_backward,                             \
+      .mmr_rerank = mmr_rerank,                                                               \
       .arithmetic_probe = arithmetic_probe,                                                   \
       .memory_probe = memory_probe,                                                           \
   };                                                                                          \

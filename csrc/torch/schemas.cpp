@@ -46,6 +46,10 @@ STABLE_TORCH_LIBRARY(fusionops, m) {
       "fusion_contrastive_backward(Tensor grad, Tensor statistics, Tensor user, Tensor item, "
       "Tensor? user_scale, Tensor? item_scale, Tensor? ids, bool user_wanted, bool item_wanted) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
+  // scores [U, C], vectors [U, C, D], mask [C] or [U, C] -> places [U, k]
+  m.def(
+      "mmr_rerank(Tensor scores, Tensor vectors, SymInt k, float trade_off, Tensor? mask) "
+      "-> Tensor");
   // matrix [B, D, D] -> eigenvalues [B, D] ascending, eigenvectors [B, D, D]; implemented over
   // torch.linalg in fusionops/ops/gram_power.py
   m.def("symmetric_eigen(Tensor matrix) -> (Tensor, Tensor)");
