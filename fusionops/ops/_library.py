@@ -64,7 +64,7 @@ def fold_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
     A tensor that vmap does not map is repeated with stride 0, which the kernels take as it is.
     """
 
-    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
         batches = []
 
@@ -75,8 +75,14 @@ def fold_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
             batches.append(mapped.shape[1])
             return mapped.flatten(0, 1)
 
-        result = operator(*map(fold, args, in_dims))
-        return result.unflatten(0, (size, batches[0])), 0
+        def unfold(result: Tensor) -> Any:
+            # What was not wanted is empty, [0, ...]; so is everything where there is no sample.
+            return result.unflatten(0, (size, result.shape[0] // size if size else batches[0]))
+
+        results = operator(*map(fold, args, in_dims))
+        if isinstance(results, Tensor):
+            return unfold(results), 0
+        return tuple(map(unfold, results)), (0,) * len(results)
 
     return rule
 

@@ -33,7 +33,7 @@ def fusion_topk(
     allowed: Tensor | None = None,
     candidates: Any = None,
 ) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row of ``F + item_bias``, and where they are.
+    r"""The k largest entries of each row of ``F + item_bias``, and where they are.
 
     Parameters
     ----------
@@ -74,6 +74,12 @@ def fusion_topk(
 
     Notes
     -----
+    .. math::
+        (j_1, \dots, j_k) = \underset{j \in \mathcal{A}_i}{\text{arg top-}k} \; (F_{ij} + b_j)
+
+    for each user i, with :math:`F` of :func:`fusionops.fusion_matrix`, :math:`b` in `item_bias`,
+    and :math:`\mathcal{A}_i` the candidates, or all items, that are allowed and not excluded.
+
     Memory is ``O(U k)``: the ``U x P`` scores never exist. The result has the same bits for any
     number of threads.
 

@@ -21,7 +21,7 @@ def mmr_rerank(
     trade_off: float = 0.5,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Choose k candidates of each user, one after the other, by score and by difference.
+    r"""Choose k candidates of each user, one after the other, by score and by difference.
 
     Each choice has the largest ``trade_off * score - (1 - trade_off) * s``, with s the largest
     cosine to those chosen before, and 0 at the first choice.
@@ -56,6 +56,13 @@ def mmr_rerank(
 
     Notes
     -----
+    .. math::
+        j_n = \underset{j \notin \{j_1, \dots, j_{n-1}\}}{\text{arg max}} \; \left( \lambda s_j
+        - (1 - \lambda) \max_{m < n} \cos (x_j, x_{j_m}) \right)
+
+    for each user, with :math:`s` in `scores`, :math:`x` in `vectors`, and :math:`\lambda` the
+    `trade_off`.
+
     Carbonell and Goldstein (1998), "The use of MMR, diversity-based reranking for reordering
     documents and producing summaries". ``O(k C D)`` for a user at most, instead of the ``O(C^2 D)``
     of the matrix of cosines: candidates that what is known of them rules out are not compared with
