@@ -339,8 +339,13 @@ def mmr_rerank(
     if mask is not None:
         open_ = open_ & mask
     unit = vectors.to(sums).masked_fill(~open_.unsqueeze(-1), 0)
+    open_ = open_ & unit.isfinite().all(-1)
+    unit = unit.masked_fill(~open_.unsqueeze(-1), 0)
+    if unit.shape[-1] > 0:  # lengths may have squares out of the dtype's range
+        size = unit.abs().amax(-1, keepdim=True)
+        unit = unit / size.masked_fill(size == 0, 1)
     unit = unit * inverse_norm(unit, 0.0).unsqueeze(-1)
-    relevance = trade_off * scores
+    relevance = trade_off * scores if trade_off > 0 else torch.zeros_like(scores)
     closest = torch.zeros_like(scores)  # to nothing chosen yet
     chosen = []
     for place in range(min(k, scores.shape[1])):

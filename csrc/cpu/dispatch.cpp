@@ -20,6 +20,7 @@
   void fusion_contrastive_backward(const FusionContrastiveBackwardArgs&, const Executor&);    \
   void attention_fusion(const AttentionFusionArgs&, const Executor&);                         \
   void attention_fusion_backward(const AttentionFusionBackwardArgs&, const Executor&);        \
+  void mmr_rerank(const MmrRerankArgs&, const Executor&);                                     \
   std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);                     \
   std::int64_t memory_probe(const MemoryProbe&, const Executor&);                             \
   inline constexpr Kernels table{                                                             \
@@ -37,6 +38,7 @@
       .fusion_contrastive_backward = fusion_contrastive_backward,                             \
       .attention_fusion = attention_fusion,                                                   \
       .attention_fusion_backward = attention_fusion_backward,                                 \
+      .mmr_rerank = mmr_rerank,                                                               \
       .arithmetic_probe = arithmetic_probe,                                                   \
       .memory_probe = memory_probe,                                                           \
   };                                                                                          \

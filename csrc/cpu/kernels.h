@@ -147,6 +147,20 @@ inline bool is_long_attention(std::int64_t queries, std::int64_t tokens) {
   return queries > kFew || tokens > kFew;
 }
 
+// places[u, t] is the open candidate c of u, not chosen before, with the largest
+//   trade_off * scores[u, c] - (1 - trade_off) * s,
+// s the largest cosine of vectors[u, c] to those chosen before, 0 at first; the lowest c of equals,
+// -1 where none is left. Open is what the mask admits, with a score that is neither NaN nor -inf
+// and a vector without NaN and Inf. A trade_off of 0 leaves the scores out.
+struct MmrRerankArgs {
+  MatrixView scores;   // [users, candidates]
+  MatrixView vectors;  // [users, candidates, D]
+  MaskView mask;
+  std::int64_t k = 1;
+  double trade_off = 0.5;
+  std::int64_t* places = nullptr;  // [users, k]
+};
+
 // A Catalog's items as panels; see csrc/cpu/pack_items.cpp for their order.
 struct PackItemsArgs {
   MatrixView vectors;  // float32
@@ -203,6 +217,7 @@ struct Kernels {
   void (*fusion_contrastive_backward)(const FusionContrastiveBackwardArgs&, const Executor&);
   void (*attention_fusion)(const AttentionFusionArgs&, const Executor&);
   void (*attention_fusion_backward)(const AttentionFusionBackwardArgs&, const Executor&);
+  void (*mmr_rerank)(const MmrRerankArgs&, const Executor&);
   std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
   std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
 };

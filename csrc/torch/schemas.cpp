@@ -60,6 +60,10 @@ STABLE_TORCH_LIBRARY(fusionops, m) {
       "Tensor query, Tensor key, Tensor? value, Tensor? mask, Tensor? query_mask, int num_heads, "
       "float scale, float dropout_p, Tensor? seed, bool query_wanted, bool key_wanted, "
       "bool value_wanted) -> (Tensor, Tensor, Tensor)");
+  // scores [U, C], vectors [U, C, D], mask [C] or [U, C] -> places [U, k]
+  m.def(
+      "mmr_rerank(Tensor scores, Tensor vectors, SymInt k, float trade_off, Tensor? mask) "
+      "-> Tensor");
   // matrix [B, D, D] -> eigenvalues [B, D] ascending, eigenvectors [B, D, D]; implemented over
   // torch.linalg in fusionops/ops/gram_power.py
   m.def("symmetric_eigen(Tensor matrix) -> (Tensor, Tensor)");
