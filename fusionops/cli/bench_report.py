@@ -244,15 +244,21 @@ def markdown(results: Results, command: str, pictures: Sequence[tuple[str, str]]
         *(f"![{caption}]({file})" for caption, file in pictures),
     ]
     for operator in results.operators:
-        rows, growth = (results.of(operator, growth=which) for which in (False, True))
-        parts += [f"## {operator.name}", f"{operator.title[:1].upper()}{operator.title[1:]}."]
-        if _any_timed(rows):
-            parts.append(comparison_table(operator, rows).markdown())
-        if _any_timed(growth):
-            parts += [f"{growth_title(growth)}:", growth_table(operator, growth).markdown()]
-        if missing := gaps([*rows, *growth]):
-            parts.append("\n".join(f"* {gap}" for gap in missing))
+        parts += [f"## {operator.name}", *operator_parts(results, operator)]
     return "\n\n".join(parts) + "\n"
+
+
+def operator_parts(results: Results, operator: Operator) -> list[str]:
+    """Paragraphs of Markdown on one operator: what it is, its tables, what is missing in them."""
+    rows, growth = (results.of(operator, growth=which) for which in (False, True))
+    parts = [f"{operator.title[:1].upper()}{operator.title[1:]}."]
+    if _any_timed(rows):
+        parts.append(comparison_table(operator, rows).markdown())
+    if _any_timed(growth):
+        parts += [f"{growth_title(growth)}:", growth_table(operator, growth).markdown()]
+    if missing := gaps([*rows, *growth]):
+        parts.append("\n".join(f"* {gap}" for gap in missing))
+    return parts
 
 
 def growth_title(rows: Sequence[Measurement]) -> str:

@@ -22,19 +22,20 @@ torch.ops.load_library(str(LIBRARY))
 def register(
     name: str,
     fake: Callable[..., Any],
-    function: type[torch.autograd.Function],
+    function: type[torch.autograd.Function] | None,
     vmap: Callable[..., Any],
 ) -> None:
     """Registers what PyTorch must know of the operator ``fusionops::name``.
 
     The public functions apply `function` themselves, as ``torch.func`` needs it; the same formulas
-    serve a direct call of ``torch.ops.fusionops``.
+    serve a direct call of ``torch.ops.fusionops``. None: the operator has no gradient.
     """
     qualified = f"fusionops::{name}"
     torch.library.register_fake(qualified, fake)
-    torch.library.register_autograd(
-        qualified, function.backward, setup_context=function.setup_context
-    )
+    if function is not None:
+        torch.library.register_autograd(
+            qualified, function.backward, setup_context=function.setup_context
+        )
     torch.library.register_vmap(qualified, vmap)
 
 
@@ -65,21 +66,23 @@ def fold_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
+        batches = []
 
         def fold(value: Any, dim: int | None) -> Any:
             if not isinstance(value, Tensor):
                 return value
             mapped = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+            batches.append(mapped.shape[1])
             return mapped.flatten(0, 1)
 
-        def unfold(result: Tensor) -> Tensor:
-            rows: Tensor = result.unflatten(0, (size, result.shape[0] // size if size else 1))
-            return rows
+        def unfold(result: Tensor) -> Any:
+            # What was not wanted is empty, [0, ...]; so is everything where there is no sample.
+            return result.unflatten(0, (size, result.shape[0] // size if size else batches[0]))
 
-        result = operator(*map(fold, args, in_dims))
-        if isinstance(result, Tensor):
-            return unfold(result), 0
-        return tuple(map(unfold, result)), (0,) * len(result)
+        results = operator(*map(fold, args, in_dims))
+        if isinstance(results, Tensor):
+            return unfold(results), 0
+        return tuple(map(unfold, results)), (0,) * len(results)
 
     return rule
 

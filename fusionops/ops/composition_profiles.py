@@ -1,18 +1,71 @@
-"""Fusion of profiles as chunked compositions of PyTorch, for devices without kernels of ours.
+"""What fuses profiles as chunked compositions of PyTorch, for devices without kernels of ours.
 
-Scores are held for a chunk of rows at a time, forward and once more backward.
+A chunk's weights are made anew in the backward pass: what stays between the passes is what went in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from fusionops.ops import composition
-from fusionops.ops._dtypes import accumulator
+from fusionops import reference
+from fusionops.ops.composition import CHUNK_ELEMENTS
+
+
+def recomputed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``function(*args, **kwargs)``, whose intermediate results the backward pass makes anew."""
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+
+def attention_fusion(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    num_heads: int,
+    scale: float,
+    query_mask: Tensor | None,
+    dropout_p: float,
+    seed: Tensor | None,
+) -> tuple[Tensor, None]:
+    """See :func:`fusionops.attention_fusion`; the weights are never held at once."""
+    batch, tokens, queries = key.shape[0], key.shape[1], query.shape[1]
+    given: dict[str, Any] = {"scale": scale, "dropout_p": dropout_p, "seed": seed}
+    if batch * num_heads * queries * tokens <= CHUNK_ELEMENTS:
+        fused, _ = reference.attention_fusion(
+            query, key, value, mask, num_heads=num_heads, query_mask=query_mask, **given
+        )
+        return fused, None
+    query = query.expand(batch, *query.shape[1:])
+    per_sample = num_heads * queries * tokens
+    if per_sample <= CHUNK_ELEMENTS:
+        step = CHUNK_ELEMENTS // per_sample
+        parts = [
+            recomputed(
+                reference.attention_fusion,
+                query[b : b + step],
+                key[b : b + step],
+                value[b : b + step],
+                None if mask is None else mask[b : b + step],
+                num_heads=num_heads,
+                query_mask=None if query_mask is None else query_mask[b : b + step],
+                first=b * per_sample,
+                **given,
+            )[0]
+            for b in range(0, batch, step)
+        ]
+        return torch.cat(parts), None
+    rows = [
+        torch.cat([_head(query, key, value, mask, query_mask, b, h, num_heads, given)
+                   for h in range(num_heads)], 2)
+        for b in range(batch)
+    ]  # fmt: skip
+    return torch.cat(rows), None
 
 
 def bidirectional_fusion(
@@ -25,124 +78,48 @@ def bidirectional_fusion(
     item_mask: Tensor | None,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`fusionops.bidirectional_fusion`: each direction by itself."""
-    left, left_value = _blank(user, user_mask), _blank(user_value, user_mask)
-    right, right_value = _blank(item, item_mask), _blank(item_value, item_mask)
-    from_item = chunked_attention(left, right, right_value, user_mask, item_mask, scale)
-    from_user = chunked_attention(right, left, left_value, item_mask, user_mask, scale)
-    return from_item.to(user.dtype), from_user.to(user.dtype)
+    """See :func:`fusionops.bidirectional_fusion`: attention in each direction by itself."""
+    given: dict[str, Any] = {"num_heads": 1, "scale": scale, "dropout_p": 0.0, "seed": None}
+    from_item, _ = attention_fusion(
+        user, item, item_value, item_mask, query_mask=user_mask, **given
+    )
+    from_user, _ = attention_fusion(
+        item, user, user_value, user_mask, query_mask=item_mask, **given
+    )
+    return from_item, from_user
 
 
-def _blank(tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """Tokens in the accumulation dtype, zeros where they are missing: 0 times NaN would be NaN."""
-    tokens = tokens.to(accumulator(tokens.dtype))
-    return tokens if mask is None else tokens.masked_fill(~mask.unsqueeze(-1), 0)
-
-
-def chunked_attention(
+def _head(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    query_mask: Tensor | None,
     mask: Tensor | None,
-    scale: float,
+    query_mask: Tensor | None,
+    sample: int,
+    head: int,
+    num_heads: int,
+    given: dict[str, Any],
 ) -> Tensor:
-    """``softmax(scale * query @ key.mT) @ value`` for ``[B, Q, D]``, ``[B, M, D]``, ``[B, M, Dv]``.
-
-    Zeros where a query or everything that it could attend to is missing.
-    """
-    batch, queries, tokens = query.shape[0], query.shape[1], key.shape[1]
-    if mask is None:
-        mask = query.new_ones((batch, tokens), dtype=torch.bool)
-    if query_mask is None:
-        query_mask = query.new_ones((batch, queries), dtype=torch.bool)
-    fused: Tensor = _ChunkedAttention.apply(query, key, value, query_mask, mask, scale)
-    return fused
-
-
-def _chunks(batch: int, queries: int, tokens: int) -> Iterator[tuple[slice, slice]]:
-    """Parts of the batch and of the queries with at most ``CHUNK_ELEMENTS`` scores, or one row."""
-    rows = max(1, composition.CHUNK_ELEMENTS // max(tokens, 1))
-    entities = max(1, rows // max(queries, 1))
-    for b in range(0, batch, entities):
-        for q in range(0, queries, rows):
-            yield slice(b, b + entities), slice(q, q + rows)
+    """One head of one sample, ``[1, Q, Dv / H]``, in chunks of queries."""
+    one = slice(sample, sample + 1)
+    query, key, value = (side[one].chunk(num_heads, 2)[head] for side in (query, key, value))
+    queries, tokens = query.shape[1], key.shape[1]
+    parts = [
+        recomputed(
+            reference.attention_fusion,
+            query[:, rows],
+            key,
+            value,
+            None if mask is None else mask[one],
+            query_mask=None if query_mask is None else query_mask[one, rows],
+            first=((sample * num_heads + head) * queries + rows.start) * tokens,
+            **given,
+        )[0]
+        for rows in _slices(queries, max(1, CHUNK_ELEMENTS // max(tokens, 1)))
+    ]
+    return torch.cat(parts, 1)
 
 
-def _weights(query: Tensor, key: Tensor, query_mask: Tensor, mask: Tensor, scale: float) -> Tensor:
-    present = query_mask.unsqueeze(2) & mask.unsqueeze(1)
-    scores = (scale * (query @ key.mT)).masked_fill(~present, -torch.inf)
-    # Of a row without anything present, softmax would make NaN.
-    nothing = (scores == -torch.inf).all(-1, keepdim=True)
-    return scores.masked_fill(nothing, 0).softmax(-1).masked_fill(nothing, 0)
-
-
-class _ChunkedAttention(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        query: Tensor, key: Tensor, value: Tensor, query_mask: Tensor, mask: Tensor, scale: float
-    ) -> Tensor:
-        parts: dict[int, list[Tensor]] = {}
-        for b, q in _chunks(len(query), query.shape[1], key.shape[1]):
-            weights = _weights(query[b, q], key[b], query_mask[b, q], mask[b], scale)
-            parts.setdefault(b.start, []).append(weights @ value[b])
-        rows = [torch.cat(part, 1) for part in parts.values()]
-        return torch.cat(rows) if rows else query.new_zeros((*query.shape[:2], value.shape[2]))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:5])
-        ctx.scale = inputs[5]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        found = _ChunkedAttentionBackward.apply(grad, *ctx.saved_tensors, ctx.scale)
-        needs = ctx.needs_input_grad
-        wanted = (g if needed else None for g, needed in zip(found, needs[:3], strict=True))
-        return (*wanted, None, None, None)
-
-
-class _ChunkedAttentionBackward(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        grad: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        query_mask: Tensor,
-        mask: Tensor,
-        scale: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        queries: dict[int, list[Tensor]] = {}
-        keys: dict[int, Tensor] = {}
-        values: dict[int, Tensor] = {}
-        for b, q in _chunks(len(query), query.shape[1], key.shape[1]):
-            rows, incoming, start = query[b, q], grad[b, q], b.start
-            weights = _weights(rows, key[b], query_mask[b, q], mask[b], scale)
-            toward = incoming @ value[b].mT
-            toward = scale * weights * (toward - (weights * toward).sum(-1, keepdim=True))
-            queries.setdefault(start, []).append(toward @ key[b])
-            more_keys, more_values = toward.mT @ rows, weights.mT @ incoming
-            keys[start] = keys[start] + more_keys if start in keys else more_keys
-            values[start] = values[start] + more_values if start in values else more_values
-        if not queries:
-            return torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        return (
-            torch.cat([torch.cat(part, 1) for part in queries.values()]),
-            torch.cat([*keys.values()]),
-            torch.cat([*values.values()]),
-        )
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError(
-            "fusion of profiles can be differentiated once, not twice: use backend 'reference'"
-        )
+def _slices(size: int, step: int) -> Iterator[slice]:
+    for begin in range(0, size, step):
+        yield slice(begin, min(size, begin + step))

@@ -10,7 +10,7 @@ from fusionops.ops._dtypes import without_autocast
 
 
 def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The softmax-weighted sum over the modalities that are present.
+    r"""The softmax-weighted sum over the modalities that are present.
 
     Parameters
     ----------
@@ -37,6 +37,13 @@ def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None = None) 
 
     Notes
     -----
+    .. math::
+        y_b = \sum_{m \in \mathcal{M}_b} \frac{\exp l_{bm}}{\sum_{n \in \mathcal{M}_b} \exp l_{bn}}
+        \, v_{bm}
+
+    with :math:`v` in `values`, :math:`l` in `logits`, and :math:`\mathcal{M}_b` the modalities that
+    are present.
+
     The gated sum of Arevalo et al. (2017), "Gated multimodal units for information fusion", with a
     softmax for a gate. It can be differentiated once, toward `values` and `logits`.
 
