@@ -18,6 +18,8 @@
   void fusion_cross_entropy_backward(const FusionCrossEntropyBackwardArgs&, const Executor&); \
   void fusion_contrastive(const FusionContrastiveArgs&, const Executor&);                     \
   void fusion_contrastive_backward(const FusionContrastiveBackwardArgs&, const Executor&);    \
+  void weighted_fusion(const WeightedFusionArgs&, const Executor&);                           \
+  void weighted_fusion_backward(const WeightedFusionBackwardArgs&, const Executor&);          \
   std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);                     \
   std::int64_t memory_probe(const MemoryProbe&, const Executor&);                             \
   inline constexpr Kernels table{                                                             \
@@ -33,6 +35,8 @@
       .fusion_cross_entropy_backward = fusion_cross_entropy_backward,                         \
       .fusion_contrastive = fusion_contrastive,                                               \
       .fusion_contrastive_backward = fusion_contrastive_backward,                             \
+      .weighted_fusion = weighted_fusion,                                                     \
+      .weighted_fusion_backward = weighted_fusion_backward,                                   \
       .arithmetic_probe = arithmetic_probe,                                                   \
       .memory_probe = memory_probe,                                                           \
   };                                                                                          \

@@ -334,6 +334,7 @@ inline void transpose(Vec<float> (&rows)[4]) {
 
 // A vector of elements as the accumulation type.
 inline Vec<float> load_widened(const float* p) { return Vec<float>::load(p); }
+inline Vec<double> load_widened(const double* p) { return Vec<double>::load(p); }
 #if defined(__AVX512F__)
 inline Vec<float> load_widened(const bfloat16* p) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
