@@ -21,6 +21,8 @@
   void attention_fusion(const AttentionFusionArgs&, const Executor&);                         \
   void attention_fusion_backward(const AttentionFusionBackwardArgs&, const Executor&);        \
   void mmr_rerank(const MmrRerankArgs&, const Executor&);                                     \
+  void weighted_fusion(const WeightedFusionArgs&, const Executor&);                           \
+  void weighted_fusion_backward(const WeightedFusionBackwardArgs&, const Executor&);          \
   std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);                     \
   std::int64_t memory_probe(const MemoryProbe&, const Executor&);                             \
   inline constexpr Kernels table{                                                             \
@@ -39,6 +41,8 @@
       .attention_fusion = attention_fusion,                                                   \
       .attention_fusion_backward = attention_fusion_backward,                                 \
       .mmr_rerank = mmr_rerank,                                                               \
+      .weighted_fusion = weighted_fusion,                                                     \
+      .weighted_fusion_backward = weighted_fusion_backward,                                   \
       .arithmetic_probe = arithmetic_probe,                                                   \
       .memory_probe = memory_probe,                                                           \
   };                                                                                          \

@@ -161,6 +161,23 @@ struct MmrRerankArgs {
   std::int64_t* places = nullptr;  // [users, k]
 };
 
+// out[b] = sum_m softmax(logits[b])[m] * values[b, m] over the tokens m that are present; 0 where
+// none is, or the logits of all are -inf.
+struct WeightedFusionArgs {
+  MatrixView values;    // [batch, tokens, columns]
+  MatrixView logits;    // [batch or 1, tokens] in the accumulation type; row_stride 0 for one row
+  MaskView mask;        // [batch, tokens]
+  void* out = nullptr;  // [batch, columns] in the dtype of values
+};
+
+struct WeightedFusionBackwardArgs {
+  WeightedFusionArgs forward;   // without out
+  MatrixView grad;              // [batch, columns] in the dtype of values
+  void* grad_values = nullptr;  // contiguous, in the dtype of values; null: not wanted
+  void* grad_logits =
+      nullptr;  // as many rows as logits, in the accumulation type; null: not wanted
+};
+
 // A Catalog's items as panels; see csrc/cpu/pack_items.cpp for their order.
 struct PackItemsArgs {
   MatrixView vectors;  // float32
@@ -218,6 +235,8 @@ struct Kernels {
   void (*attention_fusion)(const AttentionFusionArgs&, const Executor&);
   void (*attention_fusion_backward)(const AttentionFusionBackwardArgs&, const Executor&);
   void (*mmr_rerank)(const MmrRerankArgs&, const Executor&);
+  void (*weighted_fusion)(const WeightedFusionArgs&, const Executor&);
+  void (*weighted_fusion_backward)(const WeightedFusionBackwardArgs&, const Executor&);
   std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
   std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
 };

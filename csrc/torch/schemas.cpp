@@ -64,6 +64,12 @@ STABLE_TORCH_LIBRARY(fusionops, m) {
   m.def(
       "mmr_rerank(Tensor scores, Tensor vectors, SymInt k, float trade_off, Tensor? mask) "
       "-> Tensor");
+  // values [B, M, D], logits [B, M] or [M] in the accumulation dtype, mask [B, M] -> [B, D]
+  m.def("weighted_fusion(Tensor values, Tensor logits, Tensor? mask) -> Tensor");
+  // -> the gradients of values and logits; one that is not wanted is empty
+  m.def(
+      "weighted_fusion_backward(Tensor grad, Tensor values, Tensor logits, Tensor? mask, "
+      "bool values_wanted, bool logits_wanted) -> (Tensor, Tensor)");
   // matrix [B, D, D] -> eigenvalues [B, D] ascending, eigenvectors [B, D, D]; implemented over
   // torch.linalg in fusionops/ops/gram_power.py
   m.def("symmetric_eigen(Tensor matrix) -> (Tensor, Tensor)");

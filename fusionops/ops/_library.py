@@ -100,6 +100,8 @@ def loop_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
         if info.batch_size == 0:
             return _no_samples(operator, in_dims, args)
         results = [operator(*sample(i)) for i in range(info.batch_size)]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
         stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
         return stacked, (0,) * len(stacked)
 
@@ -121,5 +123,7 @@ def _no_samples(
 
     device = next(value.device for value in args if isinstance(value, Tensor))
     results = operator(*map(sample, args, in_dims))
+    if isinstance(results, Tensor):
+        return results.new_empty((0, *results.shape), device=device), 0
     empty = tuple(part.new_empty((0, *part.shape), device=device) for part in results)
     return empty, (0,) * len(empty)
