@@ -65,7 +65,7 @@ def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None = None) 
     _checks.floating("logits", logits)
     _checks.same_device("logits", logits, "values", values)
     batch, modalities = values.shape[:2]
-    if tuple(logits.shape) not in ((modalities,), (batch, modalities)):
+    if not _checks.is_row_or_rows(logits, batch, modalities):
         raise ValueError(
             f"logits: expected shape [{modalities}] or [{batch}, {modalities}], "
             f"got {_checks.describe(logits)}"
