@@ -116,6 +116,33 @@ struct FusionContrastiveBackwardArgs {
   LogitGradients out;
 };
 
+// One side of a co-attention, and what its tokens attend to on the other.
+struct BidirectionalSide {
+  MatrixView tokens, value;  // [batch, rows, D], [batch, rows, *]
+  MaskView mask;             // [batch, rows]
+  MatrixOutput fused;        // [batch, rows, *]
+  void* log_sum = nullptr;   // [batch, rows], log-sum-exp in the accumulation type, +inf of nothing
+};
+
+// user.fused[b, n] = sum_m softmax_m(scale * user[b, n] . item[b, m]) item.value[b, m], and
+// item.fused[b, m] = sum_n softmax_n(the same) user.value[b, n], over the tokens present.
+struct BidirectionalFusionArgs {
+  BidirectionalSide user, item;
+  double scale = 1;
+};
+
+// The incoming gradient of a side's `fused`, and where those of its tokens and values go:
+// contiguous, in the dtype of the side; a null pointer where one is not wanted.
+struct BidirectionalGradients {
+  MatrixView fused;
+  void *tokens = nullptr, *value = nullptr;
+};
+
+struct BidirectionalFusionBackwardArgs {
+  BidirectionalFusionArgs forward;  // fused and log_sum are read
+  BidirectionalGradients user, item;
+};
+
 // Attention of Q queries over M tokens in `num_heads` heads, each on its part of the features:
 //   weight[b, h, q, m] = softmax_m(scale * query[b, q] . key[b, m]), dropped out;
 //   out[b, q] = sum_m weight[b, h, q, m] * value[b, m].
@@ -219,26 +246,36 @@ struct MemoryProbe {
   std::int64_t size = 0;      // bytes; what is left of the last MiB is not touched
 };
 
+// Every kernel: what it returns (the probes: how much work they did), its name, its arguments.
+// clang-format off
+#define FUSIONOPS_EACH_KERNEL(F) \
+  F(void, inverse_norm, InverseNormArgs) \
+  F(void, fusion_matrix, FusionMatrixArgs) \
+  F(void, fusion_contract, FusionContractArgs) \
+  F(void, fusion_topk, FusionTopkArgs) \
+  F(void, fusion_topk_backward, FusionTopkBackwardArgs) \
+  F(void, pack_items, PackItemsArgs) \
+  F(CandidateLists, packed_candidates, PackedCandidatesArgs) \
+  F(void, fusion_cross_entropy, FusionCrossEntropyArgs) \
+  F(void, fusion_cross_entropy_backward, FusionCrossEntropyBackwardArgs) \
+  F(void, fusion_contrastive, FusionContrastiveArgs) \
+  F(void, fusion_contrastive_backward, FusionContrastiveBackwardArgs) \
+  F(void, bidirectional_fusion, BidirectionalFusionArgs) \
+  F(void, bidirectional_fusion_backward, BidirectionalFusionBackwardArgs) \
+  F(void, attention_fusion, AttentionFusionArgs) \
+  F(void, attention_fusion_backward, AttentionFusionBackwardArgs) \
+  F(void, mmr_rerank, MmrRerankArgs) \
+  F(void, weighted_fusion, WeightedFusionArgs) \
+  F(void, weighted_fusion_backward, WeightedFusionBackwardArgs) \
+  F(std::int64_t, arithmetic_probe, ArithmeticProbe) \
+  F(std::int64_t, memory_probe, MemoryProbe)
+// clang-format on
+
 struct Kernels {
   const char* isa;
-  void (*inverse_norm)(const InverseNormArgs&, const Executor&);
-  void (*fusion_matrix)(const FusionMatrixArgs&, const Executor&);
-  void (*fusion_contract)(const FusionContractArgs&, const Executor&);
-  void (*fusion_topk)(const FusionTopkArgs&, const Executor&);
-  void (*fusion_topk_backward)(const FusionTopkBackwardArgs&, const Executor&);
-  void (*pack_items)(const PackItemsArgs&, const Executor&);
-  CandidateLists (*packed_candidates)(const PackedCandidatesArgs&, const Executor&);
-  void (*fusion_cross_entropy)(const FusionCrossEntropyArgs&, const Executor&);
-  void (*fusion_cross_entropy_backward)(const FusionCrossEntropyBackwardArgs&, const Executor&);
-  void (*fusion_contrastive)(const FusionContrastiveArgs&, const Executor&);
-  void (*fusion_contrastive_backward)(const FusionContrastiveBackwardArgs&, const Executor&);
-  void (*attention_fusion)(const AttentionFusionArgs&, const Executor&);
-  void (*attention_fusion_backward)(const AttentionFusionBackwardArgs&, const Executor&);
-  void (*mmr_rerank)(const MmrRerankArgs&, const Executor&);
-  void (*weighted_fusion)(const WeightedFusionArgs&, const Executor&);
-  void (*weighted_fusion_backward)(const WeightedFusionBackwardArgs&, const Executor&);
-  std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
-  std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
+#define FUSIONOPS_KERNEL_MEMBER(Result, name, Args) Result (*name)(const Args&, const Executor&);
+  FUSIONOPS_EACH_KERNEL(FUSIONOPS_KERNEL_MEMBER)
+#undef FUSIONOPS_KERNEL_MEMBER
 };
 
 // The best version that this processor runs, or the one that FUSIONOPS_ISA names. Throws

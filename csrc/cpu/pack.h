@@ -11,6 +11,7 @@
 
 #include "core/tensor_view.h"
 #include "cpu/simd.h"
+#include "cpu/tile.h"
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
 
@@ -136,5 +137,37 @@ void pack_columns(const MatrixView& m, std::int64_t b, std::int64_t begin, std::
     }
   });
 }
+
+// Rows times their scale as the right side of a product over rows: panels of kWidth columns,
+// out[panel][row][column], `rows` rows each; columns beyond the depth are zero.
+template <class T>
+struct RowPanels {
+  static constexpr int kWidth = Tile<T>::kWidth;
+
+  T* data;
+  std::int64_t rows;
+
+  RightSide<T> panel(std::int64_t column, std::int64_t row) const {
+    return {data + column * rows + row * kWidth, kWidth};
+  }
+
+  template <class Source>
+  void set(std::int64_t row, const Source* from, std::int64_t stride, std::int64_t depth,
+           T scale) const {
+    for (std::int64_t first = 0; first < depth; first += kWidth) {
+      T* out = data + first * rows + row * kWidth;
+      const std::int64_t count = std::min<std::int64_t>(kWidth, depth - first);
+      const Source* x = from + first * stride;
+      if (stride == 1) {  // written out, as the compiler then drops the multiplication by it
+        for (std::int64_t c = 0; c < count; ++c) out[c] = static_cast<T>(widen(x[c])) * scale;
+      } else {
+        for (std::int64_t c = 0; c < count; ++c) {
+          out[c] = static_cast<T>(widen(x[c * stride])) * scale;
+        }
+      }
+      std::fill(out + count, out + kWidth, T(0));
+    }
+  }
+};
 
 }  // namespace fusionops::cpu::FUSIONOPS_ISA

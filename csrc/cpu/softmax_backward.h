@@ -265,22 +265,6 @@ class SoftmaxBackward {
     }
   }
 
-  // An epilogue that adds the tile to rows of sums.
-  struct AddTile {
-    T* out;
-    std::int64_t stride;
-    template <int kRows>
-    void operator()(V (&sum)[kRows][kVectors]) const {
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
-        for (int j = 0; j < kVectors; ++j) {
-          T* at = out + r * stride + j * V::kSize;
-          (V::load(at) + sum[r][j]).store(at);
-        }
-      }
-    }
-  };
-
   // In both products a panel of the right side stays in the first-level cache while the tiles of G
   // pass by.
   [[gnu::noinline]] void add_to_users(Block& block, std::int64_t i0, std::int64_t i1,
@@ -291,7 +275,7 @@ class SoftmaxBackward {
         if (kSkip && !block.matters[(i - i0) / kHeight]) continue;
         const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, i1 - i));
         multiply<T>(LeftSide<T, 1, kStride>{block.gradients + (i - i0) * kStride}, right, items,
-                    rows, AddTile{user_sums(block.run, i) + d, width_});
+                    rows, AddTile<T>{user_sums(block.run, i) + d, width_, rows});
       }
     }
   }
@@ -317,7 +301,7 @@ class SoftmaxBackward {
       for (std::int64_t p = 0; p < items; p += kHeight) {
         const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, items - p));
         multiply<T>(LeftSide<T, kStride, 1>{gradients + p}, right, end - begin, rows,
-                    AddTile{block.item_sums + p * width_ + d, width_});
+                    AddTile<T>{block.item_sums + p * width_ + d, width_, rows});
       }
     }
   }

@@ -135,6 +135,25 @@ struct StoreTile {
   }
 };
 
+// An epilogue that adds the first `rows` rows of the tile to rows of sums, `stride` apart.
+template <class T>
+struct AddTile {
+  T* out;
+  std::int64_t stride;
+  int rows;
+  template <int kRows>
+  void operator()(Vec<T> (&sum)[kRows][Tile<T>::kVectors]) const {
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      if (r >= rows) break;
+      for (int j = 0; j < Tile<T>::kVectors; ++j) {
+        T* at = out + r * stride + j * Vec<T>::kSize;
+        (Vec<T>::load(at) + sum[r][j]).store(at);
+      }
+    }
+  }
+};
+
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from fusionops import reference
-from fusionops.ops import _checks
-from fusionops.ops._dtypes import without_autocast
+from fusionops import backend, reference
+from fusionops.ops import _checks, composition_profiles
+from fusionops.ops._dtypes import accumulator, without_autocast
+from fusionops.ops._library import apply, fold_vmap, register
+
+_op = torch.ops.fusionops.bidirectional_fusion.default
+_backward_op = torch.ops.fusionops.bidirectional_fusion_backward.default
 
 
 def bidirectional_fusion(
@@ -98,13 +104,131 @@ def bidirectional_fusion(
     item_mask = _checks.presence("item_mask", item_mask, "item", item)
     scale = 1 / math.sqrt(max(user.shape[2], 1)) if scale is None else scale
     scale = _checks.number("scale", scale)
-    with without_autocast(user.device):
-        return reference.bidirectional_fusion(
-            user,
-            item,
-            found["user_value"],
-            found["item_value"],
-            user_mask=user_mask,
-            item_mask=item_mask,
-            scale=scale,
+    server = backend.serving(user.device)
+    if server != "cpu":
+        serve = reference if server == "reference" else composition_profiles
+        with without_autocast(user.device):
+            fused: tuple[Tensor, Tensor] = serve.bidirectional_fusion(
+                user,
+                item,
+                found["user_value"],
+                found["item_value"],
+                user_mask=user_mask,
+                item_mask=item_mask,
+                scale=scale,
+            )
+            return fused
+    tensors = _distinct(user, item, found["user_value"], found["item_value"])
+    from_item, from_user, *_ = apply(
+        _Bidirectional, _op, *tensors, user_mask, item_mask, float(scale)
+    )
+    return from_item, from_user
+
+
+def _distinct(*tensors: Tensor) -> list[Tensor]:
+    """The tensors, each another object: Dynamo refuses one in two places of a Function."""
+    return [t.view_as(t) if any(t is s for s in tensors[:i]) else t for i, t in enumerate(tensors)]
+
+
+_Four = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class _Bidirectional(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        user: Tensor,
+        item: Tensor,
+        user_value: Tensor,
+        item_value: Tensor,
+        user_mask: Tensor | None,
+        item_mask: Tensor | None,
+        scale: float,
+    ) -> _Four:
+        result: _Four = _op(user, item, user_value, item_value, user_mask, item_mask, scale)
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Four) -> None:
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.save_for_backward(*output, *inputs[:6])
+        ctx.scale = inputs[6]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad
+        found = _BidirectionalBackward.apply(*grads[:2], *ctx.saved_tensors, ctx.scale, *needs[:4])
+        wanted = (g if needed else None for g, needed in zip(found, needs[:4], strict=True))
+        return (*wanted, None, None, None)
+
+
+class _BidirectionalBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        grad_from_item: Tensor,
+        grad_from_user: Tensor,
+        from_item: Tensor,
+        from_user: Tensor,
+        user_log_sum: Tensor,
+        item_log_sum: Tensor,
+        user: Tensor,
+        item: Tensor,
+        user_value: Tensor,
+        item_value: Tensor,
+        user_mask: Tensor | None,
+        item_mask: Tensor | None,
+        scale: float,
+        user_wanted: bool,
+        item_wanted: bool,
+        user_value_wanted: bool,
+        item_value_wanted: bool,
+    ) -> _Four:
+        result: _Four = _backward_op(
+            grad_from_item, grad_from_user, from_item, from_user, user_log_sum, item_log_sum,
+            user, item, user_value, item_value, user_mask, item_mask, scale,
+            user_wanted, item_wanted, user_value_wanted, item_value_wanted,
+        )  # fmt: skip
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError(
+            "bidirectional_fusion can be differentiated once, not twice: use backend 'reference'"
         )
+
+
+def _fake(
+    user: Tensor, item: Tensor, user_value: Tensor, item_value: Tensor, *rest: object
+) -> _Four:
+    batch, users, items = user.shape[0], user.shape[1], item.shape[1]
+    sums = accumulator(user.dtype)
+    return (
+        user.new_empty((batch, users, item_value.shape[2])),
+        item.new_empty((batch, items, user_value.shape[2])),
+        user.new_empty((batch, users), dtype=sums),
+        item.new_empty((batch, items), dtype=sums),
+    )
+
+
+def _fake_backward(*args: Any) -> _Four:
+    user, item, user_value, item_value = (
+        side.new_empty((side.shape[0] if wanted else 0, *side.shape[1:]))
+        for side, wanted in zip(args[6:10], args[13:], strict=True)
+    )
+    return user, item, user_value, item_value
+
+
+register("bidirectional_fusion", _fake, _Bidirectional, fold_vmap(_op))
+register(
+    "bidirectional_fusion_backward",
+    _fake_backward,
+    _BidirectionalBackward,
+    fold_vmap(_backward_op),
+)

@@ -68,6 +68,27 @@ def attention_fusion(
     return torch.cat(rows), None
 
 
+def bidirectional_fusion(
+    user: Tensor,
+    item: Tensor,
+    user_value: Tensor,
+    item_value: Tensor,
+    *,
+    user_mask: Tensor | None,
+    item_mask: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`fusionops.bidirectional_fusion`: attention in each direction by itself."""
+    given: dict[str, Any] = {"num_heads": 1, "scale": scale, "dropout_p": 0.0, "seed": None}
+    from_item, _ = attention_fusion(
+        user, item, item_value, item_mask, query_mask=user_mask, **given
+    )
+    from_user, _ = attention_fusion(
+        item, user, user_value, user_mask, query_mask=item_mask, **given
+    )
+    return from_item, from_user
+
+
 def _head(
     query: Tensor,
     key: Tensor,

@@ -1,0 +1,191 @@
+// Blocks of scores between the tokens of two sides, and what is made of them where they stand, in
+// the second-level cache: attention over long rows and co-attention are both walks over such
+// blocks.
+//
+// Tokens that are missing are left out where rows are packed. Behind that, nothing knows of masks,
+// reads what stands in masked places or spends time on it.
+//
+// The products are kept out of line: in one function GCC 12 spills their accumulators.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "cpu/exp.h"
+#include "cpu/kernels.h"
+#include "cpu/pack.h"
+#include "cpu/scratch.h"
+#include "cpu/tile.h"
+
+namespace fusionops::cpu::FUSIONOPS_ISA {
+
+// A block is at most kBlockRows x kBlockColumns; both are whole tiles of every type.
+inline constexpr std::int64_t kBlockRows = 120, kBlockColumns = 256;
+// Between its rows; not a power of two, since columns of it are read.
+inline constexpr int kBlockStride = static_cast<int>(kBlockColumns) + 16;
+inline constexpr std::int64_t kBlockSize = kBlockRows * kBlockStride;
+
+// `size` in equal parts of at most `most`, each whole panels but for the last.
+inline std::int64_t even_part(std::int64_t size, std::int64_t most, std::int64_t panel) {
+  if (size <= 0) return panel;
+  return round_up(ceil_div(size, ceil_div(size, most)), panel);
+}
+
+// The tokens of one batch element that are present, ascending.
+struct PresentTokens {
+  const std::int64_t* list;  // null: all are
+  std::int64_t count;
+
+  std::int64_t operator()(std::int64_t i) const { return list == nullptr ? i : list[i]; }
+};
+
+class Presence {
+ public:
+  Presence(const MaskView& mask, std::int64_t batch, std::int64_t tokens, const Executor& executor)
+      : tokens_(tokens), shared_(mask.row_stride == 0) {
+    if (!mask.present()) return;
+    counts_.resize(static_cast<std::size_t>(shared_ ? 1 : batch));
+    lists_.resize(counts_.size() * static_cast<std::size_t>(tokens));
+    executor.run(static_cast<std::int64_t>(counts_.size()), [&](std::int64_t b, int) {
+      std::int64_t* list = lists_.data() + b * tokens;
+      std::int64_t count = 0;
+      for (std::int64_t i = 0; i < tokens; ++i) {
+        if (mask(b, i)) list[count++] = i;
+      }
+      counts_[static_cast<std::size_t>(b)] = count;
+    });
+  }
+
+  std::int64_t tokens() const { return tokens_; }
+
+  PresentTokens of(std::int64_t b) const {
+    if (counts_.empty()) return {nullptr, tokens_};
+    if (shared_) b = 0;
+    return {lists_.data() + b * tokens_, counts_[static_cast<std::size_t>(b)]};
+  }
+
+ private:
+  std::int64_t tokens_;
+  bool shared_;
+  std::vector<std::int64_t> counts_, lists_;
+};
+
+// Tokens [begin, end) of those present as panels of kWidth, for the tile.
+template <int kWidth, class T>
+void pack_tokens(const MatrixView& m, std::int64_t b, const PresentTokens& tokens,
+                 std::int64_t begin, std::int64_t end, T* out) {
+  with_type(m.dtype, [&]<class Source>(Source*) {
+    for (std::int64_t first = begin; first < end; first += kWidth, out += kWidth * m.columns) {
+      const int count = static_cast<int>(std::min<std::int64_t>(kWidth, end - first));
+      const auto row = [&](int r) { return m.template at<Source>(b, tokens(first + r), 0); };
+      pack_panel<kWidth, T, Source>(row, m.column_stride, count, m.columns, out);
+    }
+  });
+}
+
+// The same as panels of rows, for products over tokens.
+template <class T>
+void copy_tokens(const MatrixView& m, std::int64_t b, const PresentTokens& tokens,
+                 std::int64_t begin, std::int64_t end, const RowPanels<T>& out) {
+  with_type(m.dtype, [&]<class Source>(Source*) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      out.set(i - begin, m.template at<Source>(b, tokens(i), 0), m.column_stride, m.columns, T(1));
+    }
+  });
+}
+
+// Calls epilogue(i, n, p, tile) for every tile of the products of `rows` packed rows with `columns`
+// packed columns: n rows from i on, and a panel of columns from p on.
+template <class T, class Epilogue>
+[[gnu::always_inline]] inline void each_tile(const T* left, std::int64_t rows, const T* right,
+                                             std::int64_t columns, std::int64_t depth,
+                                             Epilogue&& epilogue) {
+  constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
+  for (std::int64_t p = 0; p < columns; p += kWidth) {
+    for (std::int64_t i = 0; i < rows; i += kHeight) {
+      const int n = static_cast<int>(std::min<std::int64_t>(kHeight, rows - i));
+      multiply<T>(PackedLeft<T>{left + i * depth}, RightSide<T>{right + p * depth}, depth, n,
+                  [&]<int kRows>(Vec<T>(&x)[kRows][Tile<T>::kVectors]) { epilogue(i, n, p, x); });
+    }
+  }
+}
+
+// sums[i] += sum_j block[i][j] * values[j]: the sums are rows, `width` apart.
+template <class T>
+[[gnu::noinline]] void add_toward_rows(const T* block, std::int64_t rows, std::int64_t columns,
+                                       const RowPanels<T>& values, std::int64_t first,
+                                       std::int64_t width, T* sums) {
+  constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
+  for (std::int64_t d = 0; d < width; d += kWidth) {
+    const RightSide<T> right = values.panel(d, first);
+    for (std::int64_t i = 0; i < rows; i += kHeight) {
+      const int n = static_cast<int>(std::min<std::int64_t>(kHeight, rows - i));
+      multiply<T>(LeftSide<T, 1, kBlockStride>{block + i * kBlockStride}, right, columns, n,
+                  AddTile<T>{sums + i * width + d, width, n});
+    }
+  }
+}
+
+// sums[j] += sum_i block[i][j] * values[i].
+template <class T>
+[[gnu::noinline]] void add_toward_columns(const T* block, std::int64_t rows, std::int64_t columns,
+                                          const RowPanels<T>& values, std::int64_t width, T* sums) {
+  constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
+  for (std::int64_t d = 0; d < width; d += kWidth) {
+    const RightSide<T> right = values.panel(d, 0);
+    for (std::int64_t p = 0; p < columns; p += kHeight) {
+      const int n = static_cast<int>(std::min<std::int64_t>(kHeight, columns - p));
+      multiply<T>(LeftSide<T, kBlockStride, 1>{block + p}, right, rows, n,
+                  AddTile<T>{sums + p * width + d, width, n});
+    }
+  }
+}
+
+// A softmax's peak, below every score at first. Not -inf, which minus itself is NaN.
+template <class T>
+inline constexpr T kNoPeak = std::numeric_limits<T>::lowest();
+
+// Raises a peak to `most`; what was summed up under it is multiplied by what is returned.
+template <class T>
+inline T raise_peak(T most, T& peak) {
+  const T factor = peak == kNoPeak<T> ? T(0) : std::exp(peak - most);
+  peak = most;
+  return factor;
+}
+
+template <class T>
+inline void multiply_by(T* values, std::int64_t count, T factor) {
+  for (std::int64_t i = 0; i < count; ++i) values[i] *= factor;
+}
+
+template <class T>
+inline T log_sum(T peak, T total) {
+  return total == T(0) ? std::numeric_limits<T>::infinity() : peak + std::log(total);
+}
+
+// One row of a result.
+template <class T>
+void write_row(void* out, DType dtype, std::int64_t row, std::int64_t columns, const T* sums,
+               T factor) {
+  with_type(dtype, [&]<class Out>(Out*) {
+    Out* to = static_cast<Out*>(out) + row * columns;
+    for (std::int64_t d = 0; d < columns; ++d) narrow(sums[d] * factor, to + d);
+  });
+}
+
+// Zeros for the tokens of batch element b that are missing, in a result [batch, tokens, columns].
+inline void clear_missing(const MaskView& mask, std::int64_t b, std::int64_t tokens, void* out,
+                          DType dtype, std::int64_t columns) {
+  if (!mask.present() || out == nullptr) return;
+  const std::size_t bytes = size_of(dtype) * static_cast<std::size_t>(columns);
+  for (std::int64_t i = 0; i < tokens; ++i) {
+    if (mask(b, i)) continue;
+    char* row = static_cast<char*>(out) + static_cast<std::size_t>(b * tokens + i) * bytes;
+    std::fill_n(row, bytes, char{0});
+  }
+}
+
+}  // namespace fusionops::cpu::FUSIONOPS_ISA
