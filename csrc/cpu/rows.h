@@ -23,6 +23,13 @@ using Accumulator = std::conditional_t<std::is_same_v<Source, double>, double, f
 
 inline constexpr std::int64_t kChain = 256;
 
+// Asks for a row whose columns stand side by side.
+template <class Source>
+[[gnu::always_inline]] inline void prefetch_row(const Source* row, std::int64_t columns) {
+  constexpr std::int64_t kLine = 64 / sizeof(Source);
+  for (std::int64_t d = 0; d < columns; d += kLine) __builtin_prefetch(row + d);
+}
+
 // The first `lanes` elements from p on, `stride` apart; the lanes beyond are 0.
 template <class Source, class T = Accumulator<Source>>
 [[gnu::always_inline]] inline Vec<T> load_some(const Source* p, std::int64_t stride, int lanes) {
