@@ -225,15 +225,17 @@ def philox(seed: Tensor, counter: Tensor) -> Tensor:
     return torch.stack(state, -1)
 
 
-def dropout_kept(shape: torch.Size | tuple[int, ...], dropout_p: float, seed: Tensor) -> Tensor:
-    """Which of the weights ``[B, H, Q, M]`` a dropout with `seed` keeps, bool.
+def dropout_kept(
+    shape: torch.Size | tuple[int, ...], dropout_p: float, seed: Tensor, first: int = 0
+) -> Tensor:
+    """Which of the weights ``[B, H, Q, M]`` from number `first` on a dropout with `seed` keeps.
 
     Weight number e in row-major order has the e % 4-th number of ``philox(seed, e // 4)``, and is
     dropped where that number's upper 24 bits are below ``round(dropout_p * 2^24)``.
     """
     count = torch.Size(shape).numel()
-    counter = torch.arange((count + 3) // 4, device=seed.device)
-    words = philox(seed.reshape(()), counter).flatten()[:count]
+    counter = torch.arange(first // 4, (first + count + 3) // 4, device=seed.device)
+    words = philox(seed.reshape(()), counter).flatten()[first % 4 :][:count]
     return ((words >> 8) >= round(dropout_p * (1 << 24))).view(shape)
 
 
@@ -248,8 +250,12 @@ def attention_fusion(
     query_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     seed: Tensor | None = None,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Attention over tokens, and its weights; see :func:`fusionops.attention_fusion`."""
+    """Attention over tokens, and its weights; see :func:`fusionops.attention_fusion`.
+
+    `first` is the number that the first weight has for dropout.
+    """
     query = query.expand(key.shape[0], *query.shape[1:])
     heads = [
         _blank(side, present)
@@ -263,7 +269,7 @@ def attention_fusion(
     if query_mask is not None:
         weights = weights.masked_fill(~query_mask[:, None, :, None], 0)
     if dropout_p > 0 and seed is not None:
-        kept = dropout_kept(weights.shape, dropout_p, seed)
+        kept = dropout_kept(weights.shape, dropout_p, seed, first)
         weights = weights * kept / (1 - dropout_p) if dropout_p < 1 else weights * 0
     fused = (weights @ heads[2]).transpose(1, 2).flatten(2)
     return fused.to(query.dtype), weights.to(query.dtype)
@@ -334,8 +340,13 @@ def mmr_rerank(
     if mask is not None:
         open_ = open_ & mask
     unit = vectors.to(sums).masked_fill(~open_.unsqueeze(-1), 0)
+    open_ = open_ & unit.isfinite().all(-1)
+    unit = unit.masked_fill(~open_.unsqueeze(-1), 0)
+    if unit.shape[-1] > 0:  # lengths may have squares out of the dtype's range
+        size = unit.abs().amax(-1, keepdim=True)
+        unit = unit / size.masked_fill(size == 0, 1)
     unit = unit * inverse_norm(unit, 0.0).unsqueeze(-1)
-    relevance = trade_off * scores
+    relevance = trade_off * scores if trade_off > 0 else torch.zeros_like(scores)
     closest = torch.zeros_like(scores)  # to nothing chosen yet
     chosen = []
     for place in range(min(k, scores.shape[1])):

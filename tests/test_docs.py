@@ -1,11 +1,15 @@
-"""The documents: links lead somewhere, and the Python in docs/ runs as it is written."""
+"""The documents: links lead somewhere, and Python in docs/ and docstrings runs as it is written."""
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 
 import pytest
+
+import fusionops
+from fusionops import ops
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -117,6 +121,20 @@ def test_python_blocks_run(page, number, code, tmp_path, monkeypatch):
     exec(compile(code, f"{page}, block {number}", "exec"), names)
     if (page, number) == ("docs/catalog.md", 0):
         assert (tmp_path / "items.safetensors").is_file()
+
+
+PUBLIC = {name: getattr(ops, name) for name in ops.__all__}
+PUBLIC |= {name: getattr(fusionops, name) for name in fusionops.__all__}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples_of_docstrings(name):
+    found = doctest.DocTestFinder().find(PUBLIC[name], name, globs={})
+    assert sum(len(one.examples) for one in found) > 0
+    said: list[str] = []
+    for one in found:
+        doctest.DocTestRunner().run(one, out=said.append)
+    assert "".join(said) == ""
 
 
 def test_blocks_are_found():

@@ -18,6 +18,11 @@
   void fusion_cross_entropy_backward(const FusionCrossEntropyBackwardArgs&, const Executor&); \
   void fusion_contrastive(const FusionContrastiveArgs&, const Executor&);                     \
   void fusion_contrastive_backward(const FusionContrastiveBackwardArgs&, const Executor&);    \
+  void attention_fusion(const AttentionFusionArgs&, const Executor&);                         \
+  void attention_fusion_backward(const AttentionFusionBackwardArgs&, const Executor&);        \
+  void mmr_rerank(const MmrRerankArgs&, const Executor&);                                     \
+  void weighted_fusion(const WeightedFusionArgs&, const Executor&);                           \
+  void weighted_fusion_backward(const WeightedFusionBackwardArgs&, const Executor&);          \
   std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);                     \
   std::int64_t memory_probe(const MemoryProbe&, const Executor&);                             \
   inline constexpr Kernels table{                                                             \
@@ -33,6 +38,11 @@
       .fusion_cross_entropy_backward = fusion_cross_entropy_backward,                         \
       .fusion_contrastive = fusion_contrastive,                                               \
       .fusion_contrastive_backward = fusion_contrastive_backward,                             \
+      .attention_fusion = attention_fusion,                                                   \
+      .attention_fusion_backward = attention_fusion_backward,                                 \
+      .mmr_rerank = mmr_rerank,                                                               \
+      .weighted_fusion = weighted_fusion,                                                     \
+      .weighted_fusion_backward = weighted_fusion_backward,                                   \
       .arithmetic_probe = arithmetic_probe,                                                   \
       .memory_probe = memory_probe,                                                           \
   };                                                                                          \

@@ -116,6 +116,68 @@ struct FusionContrastiveBackwardArgs {
   LogitGradients out;
 };
 
+// Attention of Q queries over M tokens in `num_heads` heads, each on its part of the features:
+//   weight[b, h, q, m] = softmax_m(scale * query[b, q] . key[b, m]), dropped out;
+//   out[b, q] = sum_m weight[b, h, q, m] * value[b, m].
+// Tokens and queries that a mask leaves out count as not there; zeros where nothing is.
+struct AttentionFusionArgs {
+  MatrixView query, key, value;  // query may have a batch of 1: all samples share it
+  MaskView mask, query_mask;     // [batch, tokens] and [batch, queries]
+  std::int64_t num_heads = 1;
+  double scale = 1, dropout_p = 0;
+  std::int64_t seed = 0;
+  MatrixOutput out;
+  void* weights = nullptr;  // [batch, heads, queries, tokens] in the accumulation type, or null
+  void* log_sum = nullptr;  // [batch, heads, queries], the log-sum-exp; written by long_attention
+};
+
+struct AttentionFusionBackwardArgs {
+  AttentionFusionArgs forward;  // out and log_sum are read by long_attention, the rest by all
+  MatrixView grad;              // of out
+  const void* grad_weights = nullptr;  // as weights, or null
+  // Dense, in the dtype of the side; a null pointer where one is not wanted. The query's has the
+  // query's own batch. Where value is key, value's is null and key's is the sum of both.
+  void *query = nullptr, *key = nullptr, *value = nullptr;
+  bool value_is_key = false;
+};
+
+// Whether attention_fusion leaves these sizes to its kernel for long rows, which keeps log_sum.
+inline bool is_long_attention(std::int64_t queries, std::int64_t tokens) {
+  constexpr std::int64_t kFew = 64;
+  return queries > kFew || tokens > kFew;
+}
+
+// places[u, t] is the open candidate c of u, not chosen before, with the largest
+//   trade_off * scores[u, c] - (1 - trade_off) * s,
+// s the largest cosine of vectors[u, c] to those chosen before, 0 at first; the lowest c of equals,
+// -1 where none is left. Open is what the mask admits, with a score that is neither NaN nor -inf
+// and a vector without NaN and Inf. A trade_off of 0 leaves the scores out.
+struct MmrRerankArgs {
+  MatrixView scores;   // [users, candidates]
+  MatrixView vectors;  // [users, candidates, D]
+  MaskView mask;
+  std::int64_t k = 1;
+  double trade_off = 0.5;
+  std::int64_t* places = nullptr;  // [users, k]
+};
+
+// out[b] = sum_m softmax(logits[b])[m] * values[b, m] over the tokens m that are present; 0 where
+// none is, or the logits of all are -inf.
+struct WeightedFusionArgs {
+  MatrixView values;    // [batch, tokens, columns]
+  MatrixView logits;    // [batch or 1, tokens] in the accumulation type; row_stride 0 for one row
+  MaskView mask;        // [batch, tokens]
+  void* out = nullptr;  // [batch, columns] in the dtype of values
+};
+
+struct WeightedFusionBackwardArgs {
+  WeightedFusionArgs forward;   // without out
+  MatrixView grad;              // [batch, columns] in the dtype of values
+  void* grad_values = nullptr;  // contiguous, in the dtype of values; null: not wanted
+  void* grad_logits =
+      nullptr;  // as many rows as logits, in the accumulation type; null: not wanted
+};
+
 // A Catalog's items as panels; see csrc/cpu/pack_items.cpp for their order.
 struct PackItemsArgs {
   MatrixView vectors;  // float32
@@ -170,6 +232,11 @@ struct Kernels {
   void (*fusion_cross_entropy_backward)(const FusionCrossEntropyBackwardArgs&, const Executor&);
   void (*fusion_contrastive)(const FusionContrastiveArgs&, const Executor&);
   void (*fusion_contrastive_backward)(const FusionContrastiveBackwardArgs&, const Executor&);
+  void (*attention_fusion)(const AttentionFusionArgs&, const Executor&);
+  void (*attention_fusion_backward)(const AttentionFusionBackwardArgs&, const Executor&);
+  void (*mmr_rerank)(const MmrRerankArgs&, const Executor&);
+  void (*weighted_fusion)(const WeightedFusionArgs&, const Executor&);
+  void (*weighted_fusion_backward)(const WeightedFusionBackwardArgs&, const Executor&);
   std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
   std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
 };

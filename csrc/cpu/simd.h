@@ -57,6 +57,7 @@ struct Vec<float> {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23))};
   }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+  friend Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   friend Vec maximum(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
   friend float largest(Vec a) { return _mm512_reduce_max_ps(a.v); }
@@ -78,7 +79,9 @@ struct Vec<double> {
     return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a.v), 52))};
   }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_pd(a.v, b.v)}; }
+  friend Vec operator/(Vec a, Vec b) { return {_mm512_div_pd(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+  friend double largest(Vec a) { return _mm512_reduce_max_pd(a.v); }
   friend std::uint32_t greater(Vec a, Vec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_GT_OQ); }
 };
 
@@ -146,6 +149,35 @@ inline void transpose(Vec<float> (&rows)[16]) {
   }
 }
 
+// Lane i of the result is the sum of the lanes of rows[i], each added up by the same tree.
+inline Vec<float> sums_of_lanes(const Vec<float> (&rows)[16]) {
+  __m512 quads[4];  // quads[i], block k: of rows 4i to 4i + 3, lanes 4k to 4k + 3
+  for (int i = 0; i < 4; ++i) {
+    const auto pairs = [&](int r) {
+      return _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(rows[r].v, rows[r + 1].v),
+                                            _mm512_unpackhi_ps(rows[r].v, rows[r + 1].v)));
+    };
+    const __m512d first = pairs(4 * i), second = pairs(4 * i + 2);
+    quads[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(first, second)),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(first, second)));
+  }
+  const auto join = [](__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  return {join(join(quads[0], quads[1]), join(quads[2], quads[3]))};
+}
+
+inline Vec<double> sums_of_lanes(const Vec<double> (&rows)[8]) {
+  const auto pairs = [&](int r) {
+    return _mm512_add_pd(_mm512_unpacklo_pd(rows[r].v, rows[r + 1].v),
+                         _mm512_unpackhi_pd(rows[r].v, rows[r + 1].v));
+  };
+  const auto join = [](__m512d a, __m512d b) {
+    return _mm512_add_pd(_mm512_shuffle_f64x2(a, b, 0x88), _mm512_shuffle_f64x2(a, b, 0xdd));
+  };
+  return {join(join(pairs(0), pairs(2)), join(pairs(4), pairs(6)))};
+}
+
 #elif defined(__AVX2__) && defined(__FMA__)
 
 inline constexpr int kRegisters = 16;
@@ -168,6 +200,7 @@ struct Vec<float> {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 23))};
   }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+  friend Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   friend Vec maximum(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
   friend float largest(Vec a) {
@@ -195,7 +228,12 @@ struct Vec<double> {
     return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a.v), 52))};
   }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_pd(a.v, b.v)}; }
+  friend Vec operator/(Vec a, Vec b) { return {_mm256_div_pd(a.v, b.v)}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+  friend double largest(Vec a) {
+    const __m128d two = _mm_max_pd(_mm256_castpd256_pd128(a.v), _mm256_extractf128_pd(a.v, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(two, _mm_unpackhi_pd(two, two)));
+  }
   friend std::uint32_t greater(Vec a, Vec b) {
     return static_cast<std::uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(a.v, b.v, _CMP_GT_OQ)));
   }
@@ -246,6 +284,31 @@ inline void transpose(Vec<float> (&rows)[8]) {
   }
 }
 
+inline Vec<float> sums_of_lanes(const Vec<float> (&rows)[8]) {
+  __m256 quads[2];
+  for (int i = 0; i < 2; ++i) {
+    const auto pairs = [&](int r) {
+      return _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(rows[r].v, rows[r + 1].v),
+                                            _mm256_unpackhi_ps(rows[r].v, rows[r + 1].v)));
+    };
+    const __m256d first = pairs(4 * i), second = pairs(4 * i + 2);
+    quads[i] = _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(first, second)),
+                             _mm256_castpd_ps(_mm256_unpackhi_pd(first, second)));
+  }
+  return {_mm256_add_ps(_mm256_permute2f128_ps(quads[0], quads[1], 0x20),
+                        _mm256_permute2f128_ps(quads[0], quads[1], 0x31))};
+}
+
+inline Vec<double> sums_of_lanes(const Vec<double> (&rows)[4]) {
+  const auto pairs = [&](int r) {
+    return _mm256_add_pd(_mm256_unpacklo_pd(rows[r].v, rows[r + 1].v),
+                         _mm256_unpackhi_pd(rows[r].v, rows[r + 1].v));
+  };
+  const __m256d first = pairs(0), second = pairs(2);
+  return {_mm256_add_pd(_mm256_permute2f128_pd(first, second, 0x20),
+                        _mm256_permute2f128_pd(first, second, 0x31))};
+}
+
 #else
 
 inline constexpr int kRegisters = 16;
@@ -266,6 +329,7 @@ struct Vec {
   void store_first(T* p, int lanes) const { std::memcpy(p, &v, sizeof(T) * lanes); }
   friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  friend Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
   friend Vec fused_multiply_add(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
   friend Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
   friend Vec shift_to_exponent(Vec a) {
@@ -330,10 +394,25 @@ inline void transpose(Vec<float> (&rows)[4]) {
   }
 }
 
+template <class T>
+inline Vec<T> sums_of_lanes(const Vec<T> (&rows)[Vec<T>::kSize]) {
+  Vec<T> sums;
+  for (int i = 0; i < Vec<T>::kSize; ++i) {
+    T lanes[Vec<T>::kSize];
+    rows[i].store(lanes);
+    for (int width = Vec<T>::kSize / 2; width > 0; width /= 2) {
+      for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+    }
+    sums.v[i] = lanes[0];
+  }
+  return sums;
+}
+
 #endif
 
 // A vector of elements as the accumulation type.
 inline Vec<float> load_widened(const float* p) { return Vec<float>::load(p); }
+inline Vec<double> load_widened(const double* p) { return Vec<double>::load(p); }
 #if defined(__AVX512F__)
 inline Vec<float> load_widened(const bfloat16* p) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

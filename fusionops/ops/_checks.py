@@ -152,6 +152,15 @@ def count(name: str, value: Any, least: int = 1) -> int:
     return checks.count(name, value, least, (int, torch.SymInt))
 
 
+def list_length(name: str, k: int, users: int) -> None:
+    """The indices must be fewer than 2^47 bytes, which is what a process can address."""
+    # Not in a compiled call, which would guard on the number of users for it.
+    if not torch.compiler.is_compiling() and max(users, 1) * k >= 1 << 44:
+        raise ValueError(
+            f"{name}: expected lists that memory can hold, got {users} lists of {k} entries"
+        )
+
+
 def number(name: str, value: Any, least: float | None = None) -> float:
     """`value` must be a finite number, and not below `least`."""
     value = _plain(value)

@@ -22,19 +22,20 @@ torch.ops.load_library(str(LIBRARY))
 def register(
     name: str,
     fake: Callable[..., Any],
-    function: type[torch.autograd.Function],
+    function: type[torch.autograd.Function] | None,
     vmap: Callable[..., Any],
 ) -> None:
     """Registers what PyTorch must know of the operator ``fusionops::name``.
 
     The public functions apply `function` themselves, as ``torch.func`` needs it; the same formulas
-    serve a direct call of ``torch.ops.fusionops``.
+    serve a direct call of ``torch.ops.fusionops``. None: the operator has no gradient.
     """
     qualified = f"fusionops::{name}"
     torch.library.register_fake(qualified, fake)
-    torch.library.register_autograd(
-        qualified, function.backward, setup_context=function.setup_context
-    )
+    if function is not None:
+        torch.library.register_autograd(
+            qualified, function.backward, setup_context=function.setup_context
+        )
     torch.library.register_vmap(qualified, vmap)
 
 
@@ -63,17 +64,25 @@ def fold_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
     A tensor that vmap does not map is repeated with stride 0, which the kernels take as it is.
     """
 
-    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         size = info.batch_size
+        batches = []
 
         def fold(value: Any, dim: int | None) -> Any:
             if not isinstance(value, Tensor):
                 return value
             mapped = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+            batches.append(mapped.shape[1])
             return mapped.flatten(0, 1)
 
-        result = operator(*map(fold, args, in_dims))
-        return result.unflatten(0, (size, result.shape[0] // size if size else 1)), 0
+        def unfold(result: Tensor) -> Any:
+            # What was not wanted is empty, [0, ...]; so is everything where there is no sample.
+            return result.unflatten(0, (size, result.shape[0] // size if size else batches[0]))
+
+        results = operator(*map(fold, args, in_dims))
+        if isinstance(results, Tensor):
+            return unfold(results), 0
+        return tuple(map(unfold, results)), (0,) * len(results)
 
     return rule
 
@@ -91,6 +100,8 @@ def loop_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
         if info.batch_size == 0:
             return _no_samples(operator, in_dims, args)
         results = [operator(*sample(i)) for i in range(info.batch_size)]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
         stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
         return stacked, (0,) * len(stacked)
 
@@ -112,5 +123,7 @@ def _no_samples(
 
     device = next(value.device for value in args if isinstance(value, Tensor))
     results = operator(*map(sample, args, in_dims))
+    if isinstance(results, Tensor):
+        return results.new_empty((0, *results.shape), device=device), 0
     empty = tuple(part.new_empty((0, *part.shape), device=device) for part in results)
     return empty, (0,) * len(empty)

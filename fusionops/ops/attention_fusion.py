@@ -8,9 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionops import reference
-from fusionops.ops import _checks
-from fusionops.ops._dtypes import without_autocast
+from fusionops import backend, reference
+from fusionops.ops import _checks, composition_profiles
+from fusionops.ops._dtypes import accumulator, without_autocast
+from fusionops.ops._library import apply, fold_vmap, loop_vmap, register
+
+_op = torch.ops.fusionops.attention_fusion.default
+_backward_op = torch.ops.fusionops.attention_fusion_backward.default
+_Three = tuple[Tensor, Tensor, Tensor]
 
 
 def attention_fusion(
@@ -26,7 +31,7 @@ def attention_fusion(
     return_weights: bool = False,
     query_mask: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Multi-head attention over modality tokens; self-attention, cross-attention or pooling.
+    r"""Multi-head attention over modality tokens; self-attention, cross-attention or pooling.
 
     Parameters
     ----------
@@ -73,6 +78,13 @@ def attention_fusion(
 
     Notes
     -----
+    .. math::
+        y_h = A_h v_h,
+        \qquad A_h = \text{softmax} (\text{scale} \cdot q_h k_h^\top)
+
+    for each head h, with :math:`q_h`, :math:`k_h` and :math:`v_h` its part of the features of
+    `query`, `key` and `value`, and the softmax along each row over the tokens that are present.
+
     Vaswani et al. (2017), "Attention is all you need", as ``scaled_dot_product_attention`` with a
     bool `attn_mask` computes it. It can be differentiated once, toward `query`, `key` and `value`.
     Dropout draws from Philox4x32-10; :func:`fusionops.reference.dropout_kept` says how.
@@ -105,19 +117,35 @@ def attention_fusion(
         seed = _checked_seed(seed, key)
     elif dropout_p > 0:
         seed = torch.randint(2**63 - 1, (), device=key.device)
-    with without_autocast(key.device):
-        fused, weights = reference.attention_fusion(
-            query,
-            key,
-            value,
-            mask,
-            num_heads=num_heads,
-            scale=scale,
-            query_mask=query_mask,
-            dropout_p=dropout_p,
-            seed=seed,
-        )
-    return (fused, weights) if return_weights else fused
+    server = backend.serving(key.device)
+    if server != "cpu":
+        # Weights that are asked for are no smaller than what the composition avoids.
+        whole = server == "reference" or return_weights
+        serve = reference.attention_fusion if whole else composition_profiles.attention_fusion
+        with without_autocast(key.device):
+            fused, weights = serve(
+                query,
+                key,
+                value,
+                mask,
+                num_heads=num_heads,
+                scale=scale,
+                query_mask=query_mask,
+                dropout_p=dropout_p,
+                seed=seed,
+            )
+        return fused if weights is None or not return_weights else (fused, weights)
+    # One tensor for both is read once, and its gradient written once.
+    own_value = None if value is key else value
+    if query is key or query is own_value:  # Dynamo refuses one tensor in two places of a Function
+        query = query.view_as(query)
+    if mask is not None and query_mask is mask:
+        query_mask = mask.view_as(mask)
+    numbers = num_heads, float(scale), float(dropout_p)
+    fused, weights, _ = apply(
+        _Attention, _op, query, key, own_value, mask, query_mask, *numbers, seed, return_weights
+    )
+    return (fused, weights.to(fused.dtype)) if return_weights else fused
 
 
 def _checked_sides(query: Any, key: Any, value: Any, num_heads: int) -> tuple[Tensor, ...]:
@@ -157,3 +185,196 @@ def _checked_seed(seed: Any, other: Tensor) -> Tensor:
     if seed.numel() != 1:
         raise ValueError(f"seed: expected one number, got shape {list(seed.shape)}")
     return seed.reshape(())
+
+
+class _Attention(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor | None,
+        mask: Tensor | None,
+        query_mask: Tensor | None,
+        num_heads: int,
+        scale: float,
+        dropout_p: float,
+        seed: Tensor | None,
+        weights_wanted: bool,
+    ) -> _Three:
+        result: _Three = _op(
+            query,
+            key,
+            value,
+            mask,
+            query_mask,
+            num_heads,
+            scale,
+            dropout_p,
+            seed,
+            weights_wanted,
+        )
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Three) -> None:
+        query, key, value, mask, query_mask, *numbers, seed, weights_wanted = inputs
+        fused, weights, log_sum = output
+        ctx.mark_non_differentiable(log_sum)
+        if not weights_wanted:
+            ctx.mark_non_differentiable(weights)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(fused, log_sum, query, key, value, mask, query_mask, seed)
+        ctx.numbers, ctx.weights_wanted = numbers, weights_wanted
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_weights: Tensor | None, _: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        fused, log_sum, query, key, value, mask, query_mask, seed = ctx.saved_tensors
+        if grad is None:
+            grad = fused.new_zeros(()).expand_as(fused)
+        needs = ctx.needs_input_grad[:3]
+        found = _AttentionBackward.apply(
+            grad,
+            grad_weights if ctx.weights_wanted else None,
+            fused,
+            log_sum,
+            query,
+            key,
+            value,
+            mask,
+            query_mask,
+            *ctx.numbers,
+            seed,
+            *needs,
+        )
+        return *(g if need else None for g, need in zip(found, needs, strict=True)), *[None] * 7
+
+
+class _AttentionBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        grad: Tensor,
+        grad_weights: Tensor | None,
+        fused: Tensor,
+        log_sum: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor | None,
+        mask: Tensor | None,
+        query_mask: Tensor | None,
+        num_heads: int,
+        scale: float,
+        dropout_p: float,
+        seed: Tensor | None,
+        query_wanted: bool,
+        key_wanted: bool,
+        value_wanted: bool,
+    ) -> _Three:
+        result: _Three = _backward_op(
+            grad,
+            grad_weights,
+            fused,
+            log_sum,
+            query,
+            key,
+            value,
+            mask,
+            query_mask,
+            num_heads,
+            scale,
+            dropout_p,
+            seed,
+            query_wanted,
+            key_wanted,
+            value_wanted,
+        )
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Three) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError(
+            "attention_fusion can be differentiated once, not twice: use backend 'reference'"
+        )
+
+
+def _fake(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    mask: Tensor | None,
+    query_mask: Tensor | None,
+    num_heads: int,
+    scale: float,
+    dropout_p: float,
+    seed: Tensor | None,
+    weights_wanted: bool,
+) -> _Three:
+    batch, tokens, _ = key.shape
+    queries, sums = query.shape[1], accumulator(key.dtype)
+    return (
+        key.new_empty((batch, queries, (key if value is None else value).shape[2])),
+        key.new_empty((batch if weights_wanted else 0, num_heads, queries, tokens), dtype=sums),
+        key.new_empty((batch, num_heads, queries), dtype=sums),
+    )
+
+
+def _fake_backward(
+    grad: Tensor,
+    grad_weights: Tensor | None,
+    fused: Tensor,
+    log_sum: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | None,
+    mask: Tensor | None,
+    query_mask: Tensor | None,
+    num_heads: int,
+    scale: float,
+    dropout_p: float,
+    seed: Tensor | None,
+    query_wanted: bool,
+    key_wanted: bool,
+    value_wanted: bool,
+) -> _Three:
+    def gradient(side: Tensor, wanted: bool) -> Tensor:
+        return side.new_empty((side.shape[0] if wanted else 0, *side.shape[1:]))
+
+    return (
+        gradient(query, query_wanted),
+        gradient(key, key_wanted),
+        gradient(key if value is None else value, value_wanted and value is not None),
+    )
+
+
+def _vmap(operator: Any) -> Any:
+    """Samples fold into the batch, but for what one sample decides: a shared query, or dropout."""
+    folded, looped = fold_vmap(operator), loop_vmap(operator)
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        first = 0 if operator is _op else 4  # of query, key, ... among the arguments
+
+        def rows(place: int) -> int:
+            dim = in_dims[place]
+            shape: list[int] = list(args[place].shape)
+            if dim is not None:
+                del shape[dim]
+            return shape[0]
+
+        own = rows(first) == rows(first + 1) and args[first + 8] is None
+        results: tuple[Any, Any] = (folded if own else looped)(info, in_dims, *args)
+        return results
+
+    return rule
+
+
+register("attention_fusion", _fake, _Attention, _vmap(_op))
+register("attention_fusion_backward", _fake_backward, _AttentionBackward, _vmap(_backward_op))

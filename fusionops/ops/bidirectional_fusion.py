@@ -21,7 +21,7 @@ def bidirectional_fusion(
     item_mask: Tensor | None = None,
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Each side's tokens as what they attend to on the other side, by one matrix of scores.
+    r"""Each side's tokens as what they attend to on the other side, by one matrix of scores.
 
     Parameters
     ----------
@@ -53,6 +53,17 @@ def bidirectional_fusion(
 
     Notes
     -----
+    .. math::
+        y^{\text{user}}_i = \sum_{j=1}^{M} \frac{\exp s_{ij}}{\sum_{l=1}^{M} \exp s_{il}}
+        \, v^{\text{item}}_j,
+        \qquad y^{\text{item}}_j = \sum_{i=1}^{N} \frac{\exp s_{ij}}{\sum_{l=1}^{N} \exp s_{lj}}
+        \, v^{\text{user}}_i
+
+        s_{ij} = \text{scale} \cdot u_i \cdot t_j
+
+    with the tokens :math:`u_i` of `user` and :math:`t_j` of `item`, the values :math:`v` of both
+    sides, and all sums over the tokens that are present.
+
     The co-attention of Lu et al. (2016), "Hierarchical question-image co-attention for visual
     question answering", in its parallel form. The ``N x M`` scores are computed once for both and
     not kept: memory is ``O(N + M)``. It can be differentiated once, toward all four tensors.

@@ -29,7 +29,7 @@ def fusion_contrastive(
     scale: float | Tensor = 1.0,
     ids: Tensor | None = None,
 ) -> Tensor:
-    """The mean cross-entropy of rows and columns of ``scale * F`` against the diagonal.
+    r"""The mean cross-entropy of rows and columns of ``scale * F`` against the diagonal.
 
     Parameters
     ----------
@@ -56,6 +56,14 @@ def fusion_contrastive(
 
     Notes
     -----
+    .. math::
+        L = \frac{1}{2B} \sum_{i=1}^{B} \left( \log \sum_{j \in \mathcal{N}_i} \exp z_{ij}
+        + \log \sum_{j \in \mathcal{N}_i} \exp z_{ji} - 2 z_{ii} \right),
+        \qquad z = \text{scale} \cdot F
+
+    with :math:`F` of :func:`fusionops.fusion_matrix`, and :math:`\mathcal{N}_i` the row itself and
+    all rows of another id.
+
     The loss of Radford et al. (2021), "Learning transferable visual models from natural language
     supervision", with false negatives masked. Memory is ``O(B D)``: the ``B x B`` logits never
     exist, forward or backward. It can be differentiated once, toward `user`, `item` and `scale`.

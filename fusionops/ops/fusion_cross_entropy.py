@@ -37,7 +37,7 @@ def fusion_cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Tensor:
-    """Cross-entropy of the logits ``scale * F + item_bias`` over all items, without the logits.
+    r"""Cross-entropy of the logits ``scale * F + item_bias`` over all items, without the logits.
 
     Parameters
     ----------
@@ -78,6 +78,17 @@ def fusion_cross_entropy(
 
     Notes
     -----
+    .. math::
+        \ell_i = -\sum_{j \in \mathcal{N}_i} q_{ij} \log
+        \frac{\exp z_{ij}}{\sum_{l \in \mathcal{N}_i} \exp z_{il}},
+        \qquad z_{ij} = \text{scale} \cdot F_{ij} + b_j
+
+        q_{ij} = (1 - \alpha) \, [j = t_i] + \frac{\alpha}{|\mathcal{N}_i|}
+
+    with :math:`F` of :func:`fusionops.fusion_matrix`, :math:`b` in `item_bias`, :math:`t_i` in
+    `target`, :math:`\alpha` the `label_smoothing`, and :math:`\mathcal{N}_i` the items that are not
+    excluded, the target among them.
+
     Memory is ``O((U + P) D)`` forward and backward: the logits are computed once more for the
     gradients. The result has the same bits for any number of threads. It can be differentiated
     once, toward `user`, `item`, `scale` and `item_bias`; gradients are exact unless
@@ -88,7 +99,7 @@ def fusion_cross_entropy(
     >>> import torch, fusionops
     >>> user, item = torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
     >>> fusionops.fusion_cross_entropy(user, item, torch.tensor([0, 1]))
-    tensor(0.7068)
+    tensor(0.7067)
     """
     norm = Norm(*_checks.norm(normalization, power, ridge, eps))
     user, item = _checks.sides(batched=False, user=user, item=item)

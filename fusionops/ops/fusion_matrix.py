@@ -56,6 +56,26 @@ def fusion_matrix(
     ValueError
         Shapes that do not fit, or a value out of range.
 
+    Notes
+    -----
+    .. math::
+        F_{ij} = \frac{u_i \cdot v_j}{\sqrt{v_j \cdot v_j + \text{eps}}}
+        \qquad \text{diagonal}
+
+        F = S_{UP} \, (S_{PP} + \text{ridge} \, I)^{-\text{power}}
+        = u \, (v^\top v + \text{ridge} \, I)^{-\text{power}} \, v^\top
+        \qquad \text{matrix}
+
+        F_{ij} = \frac{u_i \cdot v_j}
+        {\sqrt{(u_i \cdot u_i + \text{eps}) (v_j \cdot v_j + \text{eps})}}
+        \qquad \text{cosine}
+
+        F_{ij} = u_i \cdot v_j
+        \qquad \text{none}
+
+    with the rows :math:`u_i` of `user` and :math:`v_j` of `item`, :math:`S_{UP} = u v^\top` and
+    :math:`S_{PP} = v v^\top`.
+
     Examples
     --------
     >>> import torch, fusionops

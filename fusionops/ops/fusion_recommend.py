@@ -21,7 +21,7 @@ def fusion_recommend(
     ridge: float = 0.0,
     eps: float = 0.0,
 ) -> Tensor:
-    """The fusion matrix times feature vectors of the items, without the matrix.
+    r"""The fusion matrix times feature vectors of the items, without the matrix.
 
     Parameters
     ----------
@@ -44,6 +44,11 @@ def fusion_recommend(
 
     Notes
     -----
+    .. math::
+        R_{ir} = \sum_{j=1}^{P} F_{ij} \, R_{p,jr}
+
+    with :math:`F` of :func:`fusionops.fusion_matrix` and :math:`R_p` in `values`.
+
     ``F values`` is ``user (item^T values)``: the cost is ``D R (U + P)`` and the memory ``D R``.
     For a few users, or a few items, ``(user item^T) values`` costs less, ``U P (D + R)``; it is
     taken where that is the smaller number. Then ``min(U, P) < 2 min(D, R)``, so its ``U x P``

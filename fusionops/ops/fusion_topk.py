@@ -33,7 +33,7 @@ def fusion_topk(
     allowed: Tensor | None = None,
     candidates: Any = None,
 ) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row of ``F + item_bias``, and where they are.
+    r"""The k largest entries of each row of ``F + item_bias``, and where they are.
 
     Parameters
     ----------
@@ -74,6 +74,12 @@ def fusion_topk(
 
     Notes
     -----
+    .. math::
+        (j_1, \dots, j_k) = \underset{j \in \mathcal{A}_i}{\text{arg top-}k} \; (F_{ij} + b_j)
+
+    for each user i, with :math:`F` of :func:`fusionops.fusion_matrix`, :math:`b` in `item_bias`,
+    and :math:`\mathcal{A}_i` the candidates, or all items, that are allowed and not excluded.
+
     Memory is ``O(U k)``: the ``U x P`` scores never exist. The result has the same bits for any
     number of threads.
 
@@ -90,7 +96,7 @@ def fusion_topk(
     user, item = _checks.sides(batched=False, user=user, item=item)
     _checks.same_width(user, item)
     users, items = user.shape[0], item.shape[0]
-    _check_length(k, users)
+    _checks.list_length("k", k, users)
     if item_bias is not None:
         item_bias = _checks.item_bias(item_bias, item)
     if allowed is not None:
@@ -117,15 +123,6 @@ def fusion_topk(
     lists = (*(exclude or (None, None)), allowed, *(candidates or (None, None)))
     scores, indices = apply(_TopK, _op, user, item, k, user_scale, item_scale, item_bias, *lists)
     return scores, indices
-
-
-def _check_length(k: int, users: int) -> None:
-    """The indices must be fewer than 2^47 bytes, which is what a process can address."""
-    # Not in a compiled call, which would guard on the number of users for it.
-    if not torch.compiler.is_compiling() and max(users, 1) * k >= 1 << 44:
-        raise ValueError(
-            f"k: expected lists that memory can hold, got {users} lists of {k} entries"
-        )
 
 
 def _check_allowed(allowed: Any, users: int, item: Tensor) -> None:

@@ -20,7 +20,7 @@ def history_fusion(
     *,
     ids: Tensor | None = None,
 ) -> Tensor:
-    """One profile for each history: the mean of its rows, their weighted sum, or attention.
+    r"""One profile for each history: the mean of its rows, their weighted sum, or attention.
 
     Parameters
     ----------
@@ -57,6 +57,19 @@ def history_fusion(
 
     Notes
     -----
+    .. math::
+        y_b = \sum_{t \in \mathcal{H}_b} w_t v_t
+
+        w_t = \frac{1}{|\mathcal{H}_b|}
+        \qquad \text{without query and weights}
+
+        w_t = \frac{\exp (v_t \cdot q_b / \sqrt{D})}
+        {\sum_{s \in \mathcal{H}_b} \exp (v_s \cdot q_b / \sqrt{D})}
+        \qquad \text{with a query}
+
+    with :math:`v_t` the rows of history b, :math:`q` in `query`, and otherwise :math:`w` in
+    `weights`.
+
     The attention is that of Zhou et al. (2018), "Deep interest network for click-through rate
     prediction", with scaled products and a softmax. The gradient toward a table is dense, ``[P,
     D]``, with the same bits for any number of threads. It can be differentiated once, toward

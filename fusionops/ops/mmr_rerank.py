@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from fusionops import reference
+from fusionops import backend, reference
 from fusionops.ops import _checks
 from fusionops.ops._dtypes import without_autocast
+from fusionops.ops._library import fold_vmap, register
+
+_op = torch.ops.fusionops.mmr_rerank.default
 
 
 def mmr_rerank(
@@ -17,7 +21,7 @@ def mmr_rerank(
     trade_off: float = 0.5,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Choose k candidates of each user, one after the other, by score and by difference.
+    r"""Choose k candidates of each user, one after the other, by score and by difference.
 
     Each choice has the largest ``trade_off * score - (1 - trade_off) * s``, with s the largest
     cosine to those chosen before, and 0 at the first choice.
@@ -28,11 +32,11 @@ def mmr_rerank(
         ``[U, C]`` of any floating dtype. NaN and -inf are never chosen.
     vectors : Tensor
         ``[U, C, D]``, the candidates' vectors, of any strides. float64, float32, bfloat16 or
-        float16. A vector of zeros has cosine 0.
+        float16. A vector of zeros has cosine 0; one with a NaN or an Inf is never chosen.
     k : int
         How many to choose, at least 1. More than there are candidates pads.
     trade_off : float
-        In ``[0, 1]``: 1 is the order of the scores alone.
+        In ``[0, 1]``: 1 is the order of the scores alone, 0 looks at them only for NaN and -inf.
     mask : Tensor, optional
         Bool, ``[U, C]`` or ``[C]``: True where a candidate may be chosen. What stands in the masked
         places is never read, NaN included.
@@ -52,9 +56,17 @@ def mmr_rerank(
 
     Notes
     -----
+    .. math::
+        j_n = \underset{j \notin \{j_1, \dots, j_{n-1}\}}{\text{arg max}} \; \left( \lambda s_j
+        - (1 - \lambda) \max_{m < n} \cos (x_j, x_{j_m}) \right)
+
+    for each user, with :math:`s` in `scores`, :math:`x` in `vectors`, and :math:`\lambda` the
+    `trade_off`.
+
     Carbonell and Goldstein (1998), "The use of MMR, diversity-based reranking for reordering
-    documents and producing summaries". ``O(k C D)`` for a user instead of the ``O(C^2 D)`` of the
-    matrix of cosines.
+    documents and producing summaries". ``O(k C D)`` for a user at most, instead of the ``O(C^2 D)``
+    of the matrix of cosines: candidates that what is known of them rules out are not compared with
+    every choice. The result is that of the full loop, the same for any number of threads.
 
     Examples
     --------
@@ -77,8 +89,19 @@ def mmr_rerank(
         raise ValueError(
             f"scores: expected shape {list(vectors.shape[:2])}, got {_checks.describe(scores)}"
         )
+    _checks.list_length("k", k, scores.shape[0])
     mask = _checks.presence("mask", mask, "vectors", vectors)
+    scores, vectors = scores.detach(), vectors.detach()
+    if backend.serving(vectors.device) == "cpu":
+        places: Tensor = _op(scores, vectors, k, trade_off, mask)
+        return places
+    # The reference holds no more than a copy of the vectors: it serves every other device too.
     with without_autocast(vectors.device):
-        return reference.mmr_rerank(
-            scores.detach(), vectors.detach(), k, trade_off=trade_off, mask=mask
-        )
+        return reference.mmr_rerank(scores, vectors, k, trade_off=trade_off, mask=mask)
+
+
+def _fake(scores: Tensor, vectors: Tensor, k: int, *rest: object) -> Tensor:
+    return scores.new_empty((scores.shape[0], k), dtype=torch.int64)
+
+
+register("mmr_rerank", _fake, None, fold_vmap(_op))

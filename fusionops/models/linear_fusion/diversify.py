@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from fusionops import mmr_rerank
 from fusionops.data.ids import Codes
 
 Floats = npt.NDArray[np.float32]
@@ -37,46 +39,38 @@ def rerank(
     scores, items : numpy.ndarray
         ``[U, k]`` in the order of choice; the scores are the given ones.
     """
+    if 0 in items.shape:
+        return scores[:, :k], items[:, :k]
     step = max(1, _GATHERED_FLOATS // max(1, items.shape[1] * vectors.shape[1]))
     parts = []
-    for start in range(0, max(1, len(scores)), step):
+    for start in range(0, len(scores), step):
         rows = slice(start, start + step)
         parts.append(_choose(scores[rows], items[rows], vectors, k, diversify))
     order = np.concatenate(parts)
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(items, order, 1)
+    place = np.maximum(order, 0)
+    return (
+        np.where(order < 0, np.float32(-np.inf), np.take_along_axis(scores, place, 1)),
+        np.where(order < 0, -1, np.take_along_axis(items, place, 1)),
+    )
 
 
 def _choose(
     scores: Floats, items: Codes, vectors: Floats, k: int, diversify: float
 ) -> npt.NDArray[np.int64]:
-    """The places in the pool, ``[U, min(k, C)]``."""
-    n_users, pool = items.shape
+    """The places in the pool, ``[U, min(k, C)]``, and -1 where no item is left."""
     valid = items >= 0
-    gathered = vectors[np.maximum(items, 0)]
-    length = np.sqrt(np.einsum("ucr,ucr->uc", gathered, gathered))
-    gathered /= np.maximum(length, np.float32(1e-12))[:, :, None]
-    relevance = _unit_interval(scores, valid)
-    closest = np.full((n_users, pool), -np.inf, np.float32)
-    row = np.arange(n_users)
-    order = np.empty((n_users, min(k, pool)), np.int64)
-    taken = np.zeros((n_users, pool), bool)
-    for place in range(order.shape[1]):
-        penalty = 0.0 if place == 0 else diversify * closest
-        value = (1 - diversify) * relevance - penalty
-        # Padding comes after every item, and a place is taken once.
-        value = np.where(valid, value, np.finfo(np.float32).min)
-        value[taken] = -np.inf
-        order[:, place] = chosen = value.argmax(axis=1)
-        taken[row, chosen] = True
-        to_chosen = np.einsum("ucr,ur->uc", gathered, gathered[row, chosen])
-        closest = np.maximum(closest, to_chosen)
-    return order
+    places = mmr_rerank(
+        torch.from_numpy(_unit_interval(scores, valid)),
+        torch.from_numpy(vectors[np.maximum(items, 0)]),
+        min(k, items.shape[1]),
+        trade_off=1 - diversify,
+        mask=torch.from_numpy(valid),
+    )
+    return places.numpy()
 
 
 def _unit_interval(scores: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
     """Scores scaled to [0, 1] over each pool, 0 where there is no item."""
-    if scores.shape[1] == 0:
-        return scores
     low = np.where(valid, scores, np.inf).min(axis=1, keepdims=True)
     high = np.where(valid, scores, -np.inf).max(axis=1, keepdims=True)
     span = np.where(high > low, high - low, 1)
