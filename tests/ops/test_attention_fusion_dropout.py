@@ -74,6 +74,18 @@ def test_what_is_kept(shape, seed):
     assert torch.equal(weights != 0, expected != 0)
 
 
+def test_the_threshold_is_exact():
+    """A number of 24 bits is dropped below ``round(dropout_p * 2^24)``, and kept at it."""
+    shape, seed = (2, 2, 5, 9), 11
+    numbers = [word >> 8 for block in range(45) for word in philox(seed, block)]
+    for place in (0, 1, 2, 3, 77, 178, 179):
+        for step, stays in ((-1, True), (0, True), (0.4, True), (0.6, False), (1, False)):
+            dropout_p = (numbers[place] + step) / 2**24
+            weights = dropped(shape, dropout_p, torch.tensor(seed))
+            assert bool(weights.flatten()[place] != 0) == stays
+            assert torch.equal(weights != 0, kept(shape, dropout_p, seed))
+
+
 @pytest.mark.parametrize("form", ["plain", "masks", "shared"])
 @pytest.mark.parametrize("dropout_p", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)

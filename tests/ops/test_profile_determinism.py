@@ -15,7 +15,7 @@ from support import assert_bits, name_of
 
 # Many entities; few with long rows; one, with a table whose rows are listed again and again.
 SIZES = {
-    "many": {"batch": 1500, "rows": 3, "tokens": 4, "features": 16, "table": 9},
+    "many": {"batch": 800, "rows": 3, "tokens": 4, "features": 16, "table": 9},
     "long": {"batch": 2, "rows": 130, "tokens": 700, "features": 10, "table": 3},
     "wide": {"batch": 33, "rows": 5, "tokens": 9, "features": 260, "table": 50},
 }
@@ -92,7 +92,7 @@ def test_runs(name):
 
 @pytest.mark.parametrize("name", ["weighted", "self", "cross-masks", "bidirectional-values"])
 def test_an_entity_does_not_depend_on_its_company(name):
-    """Alone, in pairs or among a thousand: the same bits."""
+    """Alone, in pairs or among hundreds: the same bits."""
     case = CASES["many"][name]
     leaves = case.leaves(torch.float32)
     expected = case(**leaves)
