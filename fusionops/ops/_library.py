@@ -44,6 +44,10 @@ def apply(function: type[torch.autograd.Function], operator: Callable[..., Any],
 
     A ``torch.autograd.Function`` costs 15 us a call, which small inputs would feel.
     """
+    if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        # Dynamo does not see that the very argument of torch.func.grad requires a gradient, and
+        # would drop it; of a view of it, it does.
+        args = tuple(arg.view_as(arg) if isinstance(arg, Tensor) else arg for arg in args)
     if (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
