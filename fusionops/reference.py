@@ -309,7 +309,8 @@ def history_fusion(
     ids: Tensor | None = None,
 ) -> Tensor:
     """Ragged pooling of histories; see :func:`fusionops.history_fusion`."""
-    rows, entries = len(offsets) - 1, len(values if ids is None else ids)
+    # Not len(), which gives torch.export a constant.
+    rows, entries = offsets.shape[0] - 1, (values if ids is None else ids).shape[0]
     sums = torch.float64 if values.dtype == torch.float64 else torch.float32
     each = values.to(sums)  # before the gather, whose gradient sums in the dtype of its rows
     each = each if ids is None else each[ids]
