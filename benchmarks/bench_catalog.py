@@ -12,7 +12,6 @@ from comparison.cases import (
     USEARCH,
     Call,
     Case,
-    Shape,
     Suite,
     doubling,
     gaussians,
@@ -35,7 +34,7 @@ def setup(case: Case) -> Call:
     if case.contender in (FAISS, USEARCH):
         return search_of(case.contender, user, item, K)
     if case.contender == PREPARED:
-        require_matrices(case)
+        require_matrices(case, users * items)
         return _prepared(user, torch.nn.functional.normalize(item, dim=-1))
     catalog = Catalog.build(item.numpy(), dtype=case.contender)
     queries = user.numpy()
@@ -66,11 +65,11 @@ SUITE = Suite(
     setup=setup,
     work=lambda case: bounds.catalog(*case.shape, K, _kind(case)),
     shapes=(
-        Shape(256, 10_000, 64),
-        Shape(1024, 100_000, 64),
-        Shape(256, 100_000, 128),
-        Shape(16, 1_000_000, 128),
-        Shape(1, 1_000_000, 128),
+        (256, 10_000, 64),
+        (1024, 100_000, 64),
+        (256, 100_000, 128),
+        (16, 1_000_000, 128),
+        (1, 1_000_000, 128),
     ),
     growth=doubling(64, 64),
     directions=(FORWARD,),

@@ -13,7 +13,6 @@ from comparison.cases import (
     OURS,
     Call,
     Case,
-    Shape,
     Suite,
     call_of,
     gaussians,
@@ -46,10 +45,10 @@ def setup(case: Case) -> Call:
     """The call of one contender."""
     users, items, features = case.shape
     if case.contender != OURS:
-        require_matrices(case)
+        require_matrices(case, users * items)
     user, item = gaussians((users, features), (items, features))
-    upstream = torch.ones(()) if case.direction == BACKWARD else None
-    return call_of(case, FUNCTIONS[case.contender], (user, item), upstream)
+    upstream = [torch.ones(())] if case.direction == BACKWARD else []
+    return call_of(case, FUNCTIONS[case.contender], (user, item), *upstream)
 
 
 SUITE = Suite(
@@ -57,8 +56,8 @@ SUITE = Suite(
     contenders=tuple(FUNCTIONS),
     setup=setup,
     work=lambda case: bounds.fusion_cross_entropy(*case.shape, case.direction == BACKWARD),
-    shapes=(Shape(1024, 1024, 128), Shape(8192, 8192, 128)),
-    growth=tuple(Shape(size, size, 128) for size in (1024, 2048, 4096, 8192, 16_384)),
+    shapes=((1024, 1024, 128), (8192, 8192, 128)),
+    growth=tuple((size, size, 128) for size in (1024, 2048, 4096, 8192, 16_384)),
     growth_direction=BACKWARD,
 )
 

@@ -14,7 +14,6 @@ from comparison.cases import (
     OURS,
     Call,
     Case,
-    Shape,
     Suite,
     UnavailableError,
     call_of,
@@ -52,16 +51,16 @@ def setup(case: Case) -> Call:
     """The call of one contender."""
     users, items, features = case.shape
     if case.contender not in (OURS, CHUNKED):
-        require_matrices(case)
+        require_matrices(case, users * items)
     user, item = gaussians((users, features), (items, features))
     target = torch.randint(items, (users,), generator=torch.Generator().manual_seed(1))
-    upstream = torch.ones(()) if case.direction == BACKWARD else None
+    upstream = [torch.ones(())] if case.direction == BACKWARD else []
     if case.contender in FUNCTIONS:
         function = FUNCTIONS[case.contender]
     else:
         function = _peer(case.contender)
         item = torch.nn.functional.normalize(item, dim=-1)
-    call = call_of(case, partial(_loss, function, target), (user, item), upstream)
+    call = call_of(case, partial(_loss, function, target), (user, item), *upstream)
     if case.contender in FUNCTIONS:
         return call
     # The gradient of normalised items is another thing than ours: it is computed, not compared.
@@ -82,7 +81,7 @@ SUITE = Suite(
     contenders=(*FUNCTIONS, LINEAR, CHUNKED, CUT),
     setup=setup,
     work=lambda case: bounds.fusion_cross_entropy(*case.shape, case.direction == BACKWARD),
-    shapes=(Shape(256, 10_000, 64), Shape(2048, 50_000, 64)),
+    shapes=((256, 10_000, 64), (2048, 50_000, 64)),
     growth=doubling(64, 64),
     not_in_growth=(COMPILE, CHUNKED),
     growth_direction=BACKWARD,

@@ -43,7 +43,7 @@ FUNCTIONS: dict[str, Any] = {
 def setup(case: Case) -> Call:
     """The call of one contender."""
     users, items, features = case.shape
-    require_matrices(case)
+    require_matrices(case, users * items)
     sizes = [(users, features), (items, features)]
     if case.direction == BACKWARD:
         sizes.append((users, items))

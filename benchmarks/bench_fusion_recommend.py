@@ -13,7 +13,6 @@ from comparison.cases import (
     OURS,
     Call,
     Case,
-    Shape,
     Suite,
     call_of,
     doubling,
@@ -46,7 +45,7 @@ def setup(case: Case) -> Call:
     """The call of one contender."""
     users, items, features = case.shape
     if case.contender in (EAGER, COMPILE):
-        require_matrices(case)
+        require_matrices(case, users * items)
     sizes = [(users, features), (items, features), (items, R)]
     if case.direction == BACKWARD:
         sizes.append((users, R))
@@ -60,7 +59,7 @@ SUITE = Suite(
     setup=setup,
     work=lambda case: bounds.fusion_recommend(*case.shape, R, case.direction == BACKWARD),
     forward_only=DEFAULT_SHAPES[2:],
-    growth=tuple(Shape(size.items, size.items, 64) for size in doubling(64, 64, last=2_000_000)),
+    growth=tuple((items, items, 64) for _, items, _ in doubling(64, 64, last=2_000_000)),
 )
 
 

@@ -52,15 +52,15 @@ def setup(case: Case) -> Call:
     """The call of one contender."""
     users, items, features = case.shape
     if case.contender in (EAGER, COMPILE):
-        require_matrices(case)
+        require_matrices(case, users * items)
     user, item = gaussians((users, features), (items, features))
     if case.contender in (FAISS, USEARCH):
         if case.direction == BACKWARD:
             raise UnavailableError("it has no backward pass")
         return search_of(case.contender, user, item, K)
     # Ones, so that neighbours which swapped places by rounding still get equal gradients.
-    upstream = torch.ones(users, K) if case.direction == BACKWARD else None
-    return call_of(case, FUNCTIONS[case.contender], (user, item), upstream)
+    upstream = [torch.ones(users, K)] if case.direction == BACKWARD else []
+    return call_of(case, FUNCTIONS[case.contender], (user, item), *upstream)
 
 
 SUITE = Suite(

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -21,6 +22,7 @@ from comparison.cases import (
     Shape,
     Suite,
     UnavailableError,
+    parse_shape,
 )
 from comparison.memory import peak_of
 from comparison.timing import interleave
@@ -36,15 +38,18 @@ works_key = pytest.StashKey[list[tuple[Measurement, Work]]]()
 
 
 class Group(NamedTuple):
-    """What the contenders of a suite are compared at."""
+    """A suite and what its contenders are compared at."""
 
+    operator: str
+    suite: Suite
     shape: Shape
     direction: str
     growth: bool = False
 
     def __str__(self) -> str:
-        words = ("x".join(map(str, self.shape)), self.direction, "growth" if self.growth else "")
-        return "-".join(filter(None, words))
+        variant = self.operator.partition(", ")[2]
+        sizes = "x".join(map(str, self.shape))
+        return "-".join(filter(None, (variant, sizes, self.direction, "growth" * self.growth)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,20 +60,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="smoke run: the first shape, few rounds, no torch.compile",
     )
     group.addoption(
-        "--growth", action="store_true", help="also measure time against size, items doubling"
+        "--growth", action="store_true", help="also measure time against size, one size doubling"
     )
     group.addoption(
         "--shapes",
         type=_shapes,
-        metavar="UxPxD[,UxPxD...]",
-        help="measure these shapes, both directions, instead of the default ones",
+        metavar="AxBxC[,AxBxC...]",
+        help="measure these shapes, both directions, in the suites of so many sizes",
     )
     group.addoption("--report", type=Path, metavar="FILE.json", help="also write the results here")
 
 
 def _shapes(text: str) -> tuple[Shape, ...]:
     try:
-        return tuple(map(Shape.parse, text.split(",")))
+        return tuple(map(parse_shape, text.split(",")))
     except ValueError as error:  # argparse hides the message of any other kind
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -80,53 +85,72 @@ def pytest_configure() -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "contest" in metafunc.fixturenames:
-        suite: Suite = metafunc.module.SUITE
-        groups = list(_groups(suite, metafunc.config))
+        suites = _suites(metafunc.module)
+        for shape in metafunc.config.getoption("shapes") or ():
+            if all(len(shape) != len(suite.axes) for suite in suites.values()):
+                known = " or ".join("x".join(suite.axes) for suite in suites.values())
+                raise pytest.UsageError(
+                    f"--shapes: {next(iter(suites))} takes {known}, got {'x'.join(map(str, shape))}"
+                )
+        groups = [
+            group
+            for name, suite in suites.items()
+            for group in _groups(name, suite, metafunc.config)
+        ]
         metafunc.parametrize("contest", groups, ids=map(str, groups), indirect=True)
 
 
-def _groups(suite: Suite, config: pytest.Config) -> Iterator[Group]:
+def _suites(module: ModuleType) -> dict[str, Suite]:
+    """Those of a file, by what the report calls them: the operator, and of several the variant."""
+    operator = module.__name__.removeprefix("bench_")
+    if hasattr(module, "SUITE"):
+        return {operator: module.SUITE}
+    return {f"{operator}, {variant}": suite for variant, suite in module.SUITES.items()}
+
+
+def _groups(operator: str, suite: Suite, config: pytest.Config) -> Iterator[Group]:
     short, chosen = config.getoption("short"), config.getoption("shapes")
-    shapes = chosen or (suite.shapes[:1] if short else suite.shapes)
+    shapes = suite.shapes[:1] if short else suite.shapes
+    if chosen:
+        shapes = tuple(shape for shape in chosen if len(shape) == len(suite.axes))
     for direction in suite.directions:
         for shape in shapes:
             if chosen or direction != BACKWARD or shape not in suite.forward_only:
-                yield Group(shape, direction)
+                yield Group(operator, suite, shape, direction)
     if config.getoption("growth"):
         for shape in suite.growth[:2] if short else suite.growth:
-            yield Group(shape, suite.growth_direction, growth=True)
+            yield Group(operator, suite, shape, suite.growth_direction, growth=True)
 
 
 @pytest.fixture
 def contest(request: pytest.FixtureRequest) -> Callable[[], None]:
     """Compares what the contenders return, then takes their time in turns and their memory."""
     config, group = request.config, request.param
-    operator = request.path.stem.removeprefix("bench_")
     benchmark = request.getfixturevalue("benchmark")
-    benchmark.group = operator
-    return lambda: _hold(config, operator, request.module.SUITE, group, benchmark)
+    benchmark.group = group.operator
+    return lambda: _hold(config, group, benchmark)
 
 
-def _hold(
-    config: pytest.Config, operator: str, suite: Suite, group: Group, benchmark: BenchmarkFixture
-) -> None:
-    results = _results(config)
-    if operator not in (known.name for known in results.operators):
+def _hold(config: pytest.Config, group: Group, benchmark: BenchmarkFixture) -> None:
+    results, suite = _results(config), group.suite
+    if group.operator not in (known.name for known in results.operators):
         ours = list(suite.contenders[: suite.ours])
-        results.operators.append(Operator(operator, suite.title, ours))
+        results.operators.append(
+            Operator(group.operator, suite.title, ours, list(suite.axes), suite.grows)
+        )
     rows = {}
     for contender in suite.contenders:
         if group.growth and contender in suite.not_in_growth:
             continue
         rows[contender] = row = Measurement(
-            operator, *group.shape, group.direction, contender, growth=group.growth
+            group.operator, list(group.shape), group.direction, contender, growth=group.growth
         )
         if contender in suite.contenders[: suite.ours]:
             work = suite.work(Case(group.shape, group.direction, contender))
             config.stash[works_key].append((row, work))
     results.measurements += rows.values()
 
-    calls = _agreeing(suite, group, rows, short=config.getoption("short"))
+    calls = _agreeing(group, rows, short=config.getoption("short"))
     seconds, rounds = (0.05, 3) if config.getoption("short") else (1.0, 3 if group.growth else 5)
     measured = interleave(list(calls.values()), seconds=seconds, rounds=rounds)
     # pytest-benchmark times one function a test and so cannot give others their turn. It times our
@@ -142,15 +166,15 @@ def _hold(
         row.spread, row.rounds = times.spread, times.rounds
         if not group.growth:
             try:
-                row.peak_bytes = peak_of(suite.setup, Case(group.shape, group.direction, contender))
+                case = Case(group.shape, group.direction, contender)
+                row.peak_bytes = peak_of(suite.setup, case, suite.small(group.shape))
             except UnavailableError as absence:
                 row.reason = str(absence)
 
 
-def _agreeing(
-    suite: Suite, group: Group, rows: dict[str, Measurement], *, short: bool
-) -> dict[str, Call]:
+def _agreeing(group: Group, rows: dict[str, Measurement], *, short: bool) -> dict[str, Call]:
     """The calls of those who can take part, each of which has been called and agrees with ours."""
+    suite = group.suite
     calls: dict[str, Call] = {}
     reference: tuple[torch.Tensor, ...] = ()
     for contender, row in rows.items():

@@ -309,13 +309,15 @@ def history_fusion(
     ids: Tensor | None = None,
 ) -> Tensor:
     """Ragged pooling of histories; see :func:`fusionops.history_fusion`."""
-    rows, entries = len(offsets) - 1, len(values if ids is None else ids)
+    # Not len(), which gives torch.export a constant.
+    rows, entries = offsets.shape[0] - 1, (values if ids is None else ids).shape[0]
     sums = torch.float64 if values.dtype == torch.float64 else torch.float32
-    each = (values if ids is None else values[ids]).to(sums)
+    each = values.to(sums)  # before the gather, whose gradient sums in the dtype of its rows
+    each = each if ids is None else each[ids]
     place = torch.arange(entries, device=values.device)
     owner = torch.searchsorted(offsets[1:].contiguous(), place, right=True)
     if query is not None:
-        scores = (each * query.to(sums)[owner]).sum(1) * values.shape[1] ** -0.5
+        scores = (each * query.to(sums)[owner]).sum(1) * max(values.shape[1], 1) ** -0.5
         peak = scores.new_full((rows,), -torch.inf)
         peak = peak.scatter_reduce(0, owner, scores.detach(), "amax")
         factor = (scores - peak.masked_fill(peak == -torch.inf, 0)[owner]).exp()

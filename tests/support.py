@@ -44,7 +44,7 @@ def name_of(value: object) -> str:
 def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
     """Standard normal numbers, the same for every dtype up to rounding."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def conditioned(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:

@@ -6,7 +6,7 @@ every result written once; a call whose data fits in the caches can beat that. A
 an addition are two operations; exponentials, comparisons and rescoring are not counted, so no
 kernel reaches the arithmetic bound entirely.
 
-Every formula is here. U, P, D are the sizes of a shape; sizes are those of float32.
+Every formula is here, of the sizes of a shape; sizes are those of float32.
 """
 
 from __future__ import annotations
@@ -77,6 +77,57 @@ def catalog(U: int, P: int, D: int, k: int, kind: str) -> Work:
     width, figures = {"float32": (4, 0), "bfloat16": (2, 3), "int8": (1, 3)}[kind]
     panels = P * (D * width + FLOAT * figures)
     return Work(2 * U * P * D, FLOAT * U * D + panels, U * k * (FLOAT + 8), kind)
+
+
+def weighted_fusion(B: int, M: int, D: int, backward: bool) -> Work:
+    """One product; backward a scaled copy of the gradient for each token, and a product with it."""
+    values, logits, fused = FLOAT * B * M * D, FLOAT * B * M, FLOAT * B * D
+    if not backward:
+        return Work(2 * B * M * D, values + logits, fused)
+    return Work(5 * B * M * D, values + logits + fused, fused + values + logits)
+
+
+def attention_fusion(B: int, M: int, D: int, H: int, backward: bool) -> Work:
+    """Self-attention, which is two products; backward four more, the weights being few."""
+    tokens = FLOAT * B * M * D
+    if not backward:
+        return Work(4 * B * M * M * D, 3 * tokens, tokens)
+    return Work(12 * B * M * M * D, 4 * tokens, 4 * tokens)
+
+
+def attention_pooling(B: int, M: int, D: int, backward: bool) -> Work:
+    """The same with one query for all, and tokens that are keys and values."""
+    tokens, fused, query = FLOAT * B * M * D, FLOAT * B * D, FLOAT * D
+    if not backward:
+        return Work(4 * B * M * D, tokens + query, fused)
+    return Work(12 * B * M * D, tokens + query + fused, fused + tokens + query)
+
+
+def bidirectional_fusion(B: int, N: int, M: int, D: int, backward: bool) -> Work:
+    """One matrix of scores and two products; backward the scores again and six products."""
+    sides = FLOAT * B * (N + M) * D
+    if not backward:
+        return Work(6 * B * N * M * D, sides, sides)
+    return Work(20 * B * N * M * D, 2 * sides, 2 * sides)
+
+
+def history_fusion(B: int, L: int, P: int, D: int, backward: bool, *, attention: bool) -> Work:
+    """Sums over B L rows of a table, each read once if at all; backward a dense gradient of it.
+
+    With attention there are products with the query, and backward three products more than sums.
+    """
+    rows, profiles = B * L, FLOAT * B * D
+    forward, both = (4, 12) if attention else (1, 2)
+    read = FLOAT * D * min(rows, P) + 8 * (rows + B) + attention * profiles
+    if not backward:
+        return Work(forward * rows * D, read, profiles)
+    gradients = FLOAT * P * D + attention * profiles
+    return Work(both * rows * D, read + profiles, profiles + gradients)
+
+
+def mmr_rerank(U: int, C: int, D: int, k: int) -> Work:
+    """The lengths and the cosines to the first choice; most others need not be known."""
+    return Work(4 * U * C * D, FLOAT * U * C * (D + 1), 8 * U * k)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,23 +26,16 @@ class UnavailableError(Exception):
     """A contender that cannot take part here; the message is the reason that the table gives."""
 
 
-class Shape(NamedTuple):
-    """Users, items and features."""
+# The sizes of a case, in the order of its suite's axes.
+Shape = tuple[int, ...]
 
-    users: int
-    items: int
-    features: int
 
-    def __str__(self) -> str:
-        return " x ".join(f"{size:,}" for size in self)
-
-    @classmethod
-    def parse(cls, text: str) -> Shape:
-        """``"256x10000x64"`` as a shape."""
-        sizes = text.lower().replace("_", "").split("x")
-        if len(sizes) != 3 or not all(size.isdigit() and int(size) > 0 for size in sizes):
-            raise ValueError(f"shapes: expected USERSxITEMSxFEATURES, got {text!r}")
-        return cls(*map(int, sizes))
+def parse_shape(text: str) -> Shape:
+    """``"256x10000x64"`` as a shape."""
+    sizes = text.lower().replace("_", "").split("x")
+    if not all(size.isdigit() and int(size) > 0 for size in sizes):
+        raise ValueError(f"shapes: expected sizes as in 256x10000x64, got {text!r}")
+    return tuple(map(int, sizes))
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Case:
 # A case becomes a call that does the work once, or raises UnavailableError.
 Setup = Callable[[Case], Call]
 
-DEFAULT_SHAPES = (Shape(256, 10_000, 64), Shape(1024, 100_000, 64), Shape(16, 1_000_000, 128))
+DEFAULT_SHAPES: tuple[Shape, ...] = ((256, 10_000, 64), (1024, 100_000, 64), (16, 1_000_000, 128))
 """A small call, the middle of the field, and few users against a large catalogue."""
 
 
@@ -71,9 +63,20 @@ def doubling(
     """Shapes of twice the items each, for the plot of time against size."""
     sizes = []
     while first <= last:
-        sizes.append(Shape(users, first, features))
+        sizes.append((users, first, features))
         first *= 2
     return tuple(sizes)
+
+
+def few_users(shape: Shape) -> Shape:
+    """8 users against a small catalogue, or against themselves."""
+    users, items, features = shape
+    return 8, 8 if users == items else 1024, features
+
+
+def few_entities(shape: Shape) -> Shape:
+    """8 of them, with at most 64 tokens (or what else stands before the last two sizes)."""
+    return (8, *(min(size, 64) for size in shape[1:-2]), *shape[-2:])
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,18 @@ class Suite:
         The least work of one call; see :mod:`comparison.bounds`.
     ours : int
         How many of `contenders` are ours; each gets a column of ratios.
+    axes : tuple of str
+        What the sizes of a shape are called.
     shapes : tuple of Shape
         The first is the one of the smoke run.
     forward_only : tuple of Shape
         Those of `shapes` whose both passes would take the run too long.
     growth : tuple of Shape
-        Each of twice the items, for the plot of time against size.
+        Each of twice the size along `grows`, for the plot of time against size.
+    grows : str
+        One of `axes`.
+    small : callable
+        A shape that takes little memory, of a shape; see :mod:`comparison.memory`.
     not_in_growth : tuple of str
         Contenders that would take minutes at those sizes.
     growth_direction : str
@@ -114,9 +123,12 @@ class Suite:
     setup: Setup
     work: Callable[[Case], Work]
     ours: int = 1
+    axes: tuple[str, ...] = ("U", "P", "D")
     shapes: tuple[Shape, ...] = DEFAULT_SHAPES
     forward_only: tuple[Shape, ...] = ()
     growth: tuple[Shape, ...] = ()
+    grows: str = "P"
+    small: Callable[[Shape], Shape] = few_users
     not_in_growth: tuple[str, ...] = (COMPILE,)  # half a minute of compilation for each size
     growth_direction: str = FORWARD
     directions: tuple[str, ...] = DIRECTIONS
@@ -124,7 +136,7 @@ class Suite:
 
 
 @functools.lru_cache(maxsize=1)
-def gaussians(*sizes: tuple[int, int]) -> tuple[Tensor, ...]:
+def gaussians(*sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
     """Standard normal float32 tensors, the same for every contender; the last set is kept."""
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(size, generator=generator) for size in sizes)
@@ -142,7 +154,7 @@ def call_of(
     case: Case,
     function: Callable[..., object],
     inputs: tuple[Tensor, ...],
-    upstream: Tensor | None = None,
+    *upstream: Tensor,
 ) -> Call:
     """The work to measure: the forward pass without gradients, or both passes.
 
@@ -151,11 +163,12 @@ def call_of(
     case : Case
         Whose contender decides whether `function` is compiled by ``torch.compile``.
     function : callable
-        Of `inputs`; returns a tensor, or a tuple whose first is the differentiable one.
+        Of `inputs`; returns a tensor, or a tuple whose first are the differentiable ones.
     inputs : tuple of Tensor
         Every one of them gets a gradient in the backward pass.
-    upstream : Tensor, optional
-        The gradient that comes in; without it the call is the forward pass alone.
+    *upstream : Tensor
+        The gradients that come in, of the first outputs; without any the call is the forward pass
+        alone.
 
     Returns
     -------
@@ -164,7 +177,7 @@ def call_of(
     """
     if case.contender == COMPILE:
         function = _compiled(function)
-    if upstream is None:
+    if not upstream:
 
         def forward() -> tuple[Tensor, ...]:
             with torch.no_grad():
@@ -176,7 +189,7 @@ def call_of(
 
     def both() -> tuple[Tensor, ...]:
         outputs = _outputs(function(*leaves))
-        gradients = torch.autograd.grad(outputs[0], leaves, upstream)
+        gradients = torch.autograd.grad(outputs[: len(upstream)], leaves, upstream)
         return (*(output.detach() for output in outputs), *gradients)
 
     return both

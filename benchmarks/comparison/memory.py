@@ -19,13 +19,17 @@ import torch
 from comparison.cases import BACKWARD, COMPILE, Case, Setup, Shape, UnavailableError
 
 
-def peak_of(setup: Setup, case: Case) -> int:
-    """Bytes; raises `UnavailableError` where the process did not live to tell, or cannot."""
+def peak_of(setup: Setup, case: Case, small: Shape) -> int:
+    """Bytes; raises `UnavailableError` where the process did not live to tell, or cannot.
+
+    A call at the shape `small` comes first: thread stacks and the pages of libraries are no part of
+    an operator's memory.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "fusionops.ops"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
-        target=_measure, args=(sender, setup, case, torch.get_num_threads()), daemon=True
+        target=_measure, args=(sender, setup, case, small, torch.get_num_threads()), daemon=True
     )
     process.start()
     sender.close()
@@ -45,28 +49,26 @@ def available() -> int | None:
     return _bytes("/proc/meminfo", "MemAvailable")
 
 
-def require_matrices(case: Case) -> None:
-    """Raises `UnavailableError` where the few U x P matrices of a contender would not fit."""
+def require_matrices(case: Case, entries: int) -> None:
+    """Raises `UnavailableError` where a contender's few matrices of scores would not fit."""
     matrices = 8 if case.direction == BACKWARD else 4  # those that agreement needs included
-    size = matrices * 4 * case.shape.users * case.shape.items
+    size = matrices * 4 * entries
     free = available()
     if free is not None and size > 0.9 * free:
         raise UnavailableError(f"needs about {size / 1e9:.1f} GB of {free / 1e9:.1f} GB free")
 
 
-def _measure(sender: Connection, setup: Setup, case: Case, threads: int) -> None:
+def _measure(sender: Connection, setup: Setup, case: Case, small: Shape, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
-        sender.send(_rise(setup, case))
+        sender.send(_rise(setup, case, small))
     except Exception as error:  # every failure is an answer: the parent prints it
         sender.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def _rise(setup: Setup, case: Case) -> int:
+def _rise(setup: Setup, case: Case, small: Shape) -> int:
     if case.contender != COMPILE:
-        # Thread stacks and the pages of libraries are no part of an operator's memory.
-        users, items, features = case.shape
-        setup(replace(case, shape=Shape(8, 8 if users == items else 1024, features)))()
+        setup(replace(case, shape=small))()
     call = setup(case)
     if case.contender == COMPILE:
         call()  # compiles, for this shape only

@@ -136,12 +136,12 @@ class Attention {
     });
   }
 
-  // out[m][q]: the products of every query, or incoming gradient, with the tokens of its unit.
-  void products(const Block& block, const BlockRows<T>& left, const BlockRows<T>& right, T* out,
-                int worker) const {
+  // out[m][q]: scaled products of every query, or incoming gradient, with the tokens of its unit.
+  void products(const Block& block, const BlockRows<T>& left, const BlockRows<T>& right,
+                double scale, T* out, int worker) const {
     for (std::int64_t u = 0; u < block.units(); ++u) {
       dots<T>(left.of(u, worker), left.count(), right.of(u, worker), right.count(), left.width(),
-              out + u * left.count(), cut_.stride);
+              static_cast<T>(scale), out + u * left.count(), cut_.stride);
     }
     for (std::int64_t m = 0; m < right.count(); ++m) {  // lanes beyond the last query
       std::fill(out + m * cut_.stride + block.rows(), out + (m + 1) * cut_.stride, T(0));
@@ -170,14 +170,11 @@ class Attention {
   // The softmax down the tokens, in place: zeros where nothing is present.
   void softmax(const Block& block, T* scores) const {
     const std::int64_t tokens = args_.key.rows, stride = cut_.stride;
-    const V scale = V::broadcast(static_cast<T>(args_.scale));
     for (std::int64_t r = 0; r < block.rows(); r += V::kSize) {
       T* column = scores + r;
       V peak = V::broadcast(std::numeric_limits<T>::lowest());  // -inf less it is -inf, not NaN
       for (std::int64_t m = 0; m < tokens; ++m) {
-        const V score = V::load(column + m * stride) * scale;
-        score.store(column + m * stride);
-        peak = maximum(peak, score);
+        peak = maximum(peak, V::load(column + m * stride));
       }
       V total = V::broadcast(0);
       for (std::int64_t m = 0; m < tokens; ++m) {
@@ -196,10 +193,15 @@ class Attention {
   // factors[m][q] of a block's weights, 0 for those that are dropped.
   void dropout(const Block& block, T* factors) const {
     const std::int64_t tokens = args_.key.rows;
+    constexpr std::int64_t kSome = 64;
+    T some[kSome];
     for (std::int64_t r = 0; r < block.rows(); ++r) {
-      T row[kMostTokens];
-      dropout_.factors((block.first_row() + r) * tokens, tokens, row);
-      for (std::int64_t m = 0; m < tokens; ++m) factors[m * cut_.stride + r] = row[m];
+      for (std::int64_t m0 = 0; m0 < tokens; m0 += kSome) {
+        const std::int64_t count = std::min(kSome, tokens - m0);
+        dropout_.factors((block.first_row() + r) * tokens + m0, count, some);
+        T* column = factors + m0 * cut_.stride + r;
+        for (std::int64_t m = 0; m < count; ++m) column[m * cut_.stride] = some[m];
+      }
     }
     for (std::int64_t m = 0; m < tokens; ++m) {
       std::fill(factors + m * cut_.stride + block.rows(), factors + (m + 1) * cut_.stride, T(0));
@@ -263,7 +265,7 @@ class Forward : Attention<T> {
     const auto& args = this->args_;
     T* scores = this->scores(worker, 0);
     this->gather(block, worker);
-    this->products(block, this->query_, this->key_, scores, worker);
+    this->products(block, this->query_, this->key_, args.scale, scores, worker);
     this->mask_scores(block, scores);
     this->softmax(block, scores);
     if (args.dropout_p > 0) {
@@ -343,8 +345,8 @@ class Backward : Attention<T> {
     block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t head) {
       grad_.gather(u, b, head, args.query_mask, this->zeros(), worker);
     });
-    this->products(block, this->query_, this->key_, weights, worker);
-    this->products(block, grad_, this->value_, slopes, worker);
+    this->products(block, this->query_, this->key_, args.scale, weights, worker);
+    this->products(block, grad_, this->value_, 1, slopes, worker);
     this->mask_scores(block, weights);
     this->softmax(block, weights);
     if (backward_.grad_weights != nullptr) add_grad_weights(block, slopes);

@@ -5,47 +5,12 @@
 #include "cpu/kernels.h"
 
 // One namespace a version; CMake defines which were built, worst first.
-#define FUSIONOPS_DECLARE(set)                                                                 \
-  namespace fusionops::cpu::set {                                                              \
-  void inverse_norm(const InverseNormArgs&, const Executor&);                                  \
-  void fusion_matrix(const FusionMatrixArgs&, const Executor&);                                \
-  void fusion_contract(const FusionContractArgs&, const Executor&);                            \
-  void fusion_topk(const FusionTopkArgs&, const Executor&);                                    \
-  void fusion_topk_backward(const FusionTopkBackwardArgs&, const Executor&);                   \
-  void pack_items(const PackItemsArgs&, const Executor&);                                      \
-  CandidateLists packed_candidates(const PackedCandidatesArgs&, const Executor&);              \
-  void fusion_cross_entropy(const FusionCrossEntropyArgs&, const Executor&);                   \
-  void fusion_cross_entropy_backward(const FusionCrossEntropyBackwardArgs&, const Executor&);  \
-  void fusion_contrastive(const FusionContrastiveArgs&, const Executor&);                      \
-  void fusion_contrastive_backward(const FusionContrastiveBackwardArgs&, const Executor&);     \
-  void attention_fusion(const AttentionFusionArgs&, const Executor&);                          \
-  void attention_fusion_backward(const AttentionFusionBackwardArgs&, const Executor&);         \
-  void bidirectional_fusion(const BidirectionalFusionArgs&, const Executor&);                  \
-  void bidirectional_fusion_backward(const BidirectionalFusionBackwardArgs&, const Executor&); \
-  void mmr_rerank(const MmrRerankArgs&, const Executor&);                                      \
-  std::int64_t arithmetic_probe(const ArithmeticProbe&, const Executor&);                      \
-  std::int64_t memory_probe(const MemoryProbe&, const Executor&);                              \
-  inline constexpr Kernels table{                                                              \
-      .isa = #set,                                                                             \
-      .inverse_norm = inverse_norm,                                                            \
-      .fusion_matrix = fusion_matrix,                                                          \
-      .fusion_contract = fusion_contract,                                                      \
-      .fusion_topk = fusion_topk,                                                              \
-      .fusion_topk_backward = fusion_topk_backward,                                            \
-      .pack_items = pack_items,                                                                \
-      .packed_candidates = packed_candidates,                                                  \
-      .fusion_cross_entropy = fusion_cross_entropy,                                            \
-      .fusion_cross_entropy_backward = fusion_cross_entropy_backward,                          \
-      .fusion_contrastive = fusion_contrastive,                                                \
-      .fusion_contrastive_backward = fusion_contrastive_backward,                              \
-      .attention_fusion = attention_fusion,                                                    \
-      .attention_fusion_backward = attention_fusion_backward,                                  \
-      .bidirectional_fusion = bidirectional_fusion,                                            \
-      .bidirectional_fusion_backward = bidirectional_fusion_backward,                          \
-      .mmr_rerank = mmr_rerank,                                                                \
-      .arithmetic_probe = arithmetic_probe,                                                    \
-      .memory_probe = memory_probe,                                                            \
-  };                                                                                           \
+#define FUSIONOPS_DECLARE_KERNEL(Result, name, Args) Result name(const Args&, const Executor&);
+#define FUSIONOPS_KERNEL_ENTRY(Result, name, Args) .name = name,
+#define FUSIONOPS_DECLARE(set)                                                                \
+  namespace fusionops::cpu::set {                                                             \
+  FUSIONOPS_EACH_KERNEL(FUSIONOPS_DECLARE_KERNEL)                                             \
+  inline constexpr Kernels table{.isa = #set, FUSIONOPS_EACH_KERNEL(FUSIONOPS_KERNEL_ENTRY)}; \
   }
 
 FUSIONOPS_DECLARE(baseline)

@@ -190,6 +190,23 @@ struct MmrRerankArgs {
   std::int64_t* places = nullptr;  // [users, k]
 };
 
+// out[b] = sum_m softmax(logits[b])[m] * values[b, m] over the tokens m that are present; 0 where
+// none is, or the logits of all are -inf.
+struct WeightedFusionArgs {
+  MatrixView values;    // [batch, tokens, columns]
+  MatrixView logits;    // [batch or 1, tokens] in the accumulation type; row_stride 0 for one row
+  MaskView mask;        // [batch, tokens]
+  void* out = nullptr;  // [batch, columns] in the dtype of values
+};
+
+struct WeightedFusionBackwardArgs {
+  WeightedFusionArgs forward;   // without out
+  MatrixView grad;              // [batch, columns] in the dtype of values
+  void* grad_values = nullptr;  // contiguous, in the dtype of values; null: not wanted
+  void* grad_logits =
+      nullptr;  // as many rows as logits, in the accumulation type; null: not wanted
+};
+
 // A Catalog's items as panels; see csrc/cpu/pack_items.cpp for their order.
 struct PackItemsArgs {
   MatrixView vectors;  // float32
@@ -231,26 +248,36 @@ struct MemoryProbe {
   std::int64_t size = 0;      // bytes; what is left of the last MiB is not touched
 };
 
+// Every kernel: what it returns (the probes: how much work they did), its name, its arguments.
+// clang-format off
+#define FUSIONOPS_EACH_KERNEL(F) \
+  F(void, inverse_norm, InverseNormArgs) \
+  F(void, fusion_matrix, FusionMatrixArgs) \
+  F(void, fusion_contract, FusionContractArgs) \
+  F(void, fusion_topk, FusionTopkArgs) \
+  F(void, fusion_topk_backward, FusionTopkBackwardArgs) \
+  F(void, pack_items, PackItemsArgs) \
+  F(CandidateLists, packed_candidates, PackedCandidatesArgs) \
+  F(void, fusion_cross_entropy, FusionCrossEntropyArgs) \
+  F(void, fusion_cross_entropy_backward, FusionCrossEntropyBackwardArgs) \
+  F(void, fusion_contrastive, FusionContrastiveArgs) \
+  F(void, fusion_contrastive_backward, FusionContrastiveBackwardArgs) \
+  F(void, bidirectional_fusion, BidirectionalFusionArgs) \
+  F(void, bidirectional_fusion_backward, BidirectionalFusionBackwardArgs) \
+  F(void, attention_fusion, AttentionFusionArgs) \
+  F(void, attention_fusion_backward, AttentionFusionBackwardArgs) \
+  F(void, mmr_rerank, MmrRerankArgs) \
+  F(void, weighted_fusion, WeightedFusionArgs) \
+  F(void, weighted_fusion_backward, WeightedFusionBackwardArgs) \
+  F(std::int64_t, arithmetic_probe, ArithmeticProbe) \
+  F(std::int64_t, memory_probe, MemoryProbe)
+// clang-format on
+
 struct Kernels {
   const char* isa;
-  void (*inverse_norm)(const InverseNormArgs&, const Executor&);
-  void (*fusion_matrix)(const FusionMatrixArgs&, const Executor&);
-  void (*fusion_contract)(const FusionContractArgs&, const Executor&);
-  void (*fusion_topk)(const FusionTopkArgs&, const Executor&);
-  void (*fusion_topk_backward)(const FusionTopkBackwardArgs&, const Executor&);
-  void (*pack_items)(const PackItemsArgs&, const Executor&);
-  CandidateLists (*packed_candidates)(const PackedCandidatesArgs&, const Executor&);
-  void (*fusion_cross_entropy)(const FusionCrossEntropyArgs&, const Executor&);
-  void (*fusion_cross_entropy_backward)(const FusionCrossEntropyBackwardArgs&, const Executor&);
-  void (*fusion_contrastive)(const FusionContrastiveArgs&, const Executor&);
-  void (*fusion_contrastive_backward)(const FusionContrastiveBackwardArgs&, const Executor&);
-  void (*attention_fusion)(const AttentionFusionArgs&, const Executor&);
-  void (*attention_fusion_backward)(const AttentionFusionBackwardArgs&, const Executor&);
-  void (*bidirectional_fusion)(const BidirectionalFusionArgs&, const Executor&);
-  void (*bidirectional_fusion_backward)(const BidirectionalFusionBackwardArgs&, const Executor&);
-  void (*mmr_rerank)(const MmrRerankArgs&, const Executor&);
-  std::int64_t (*arithmetic_probe)(const ArithmeticProbe&, const Executor&);  // operations
-  std::int64_t (*memory_probe)(const MemoryProbe&, const Executor&);          // bytes
+#define FUSIONOPS_KERNEL_MEMBER(Result, name, Args) Result (*name)(const Args&, const Executor&);
+  FUSIONOPS_EACH_KERNEL(FUSIONOPS_KERNEL_MEMBER)
+#undef FUSIONOPS_KERNEL_MEMBER
 };
 
 // The best version that this processor runs, or the one that FUSIONOPS_ISA names. Throws

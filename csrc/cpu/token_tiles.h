@@ -47,8 +47,9 @@ template <int kLeft, class T>
 
 template <int kLeft, class T>
 void dots_by_tile(RowPointers<T> left, std::int64_t lefts, RowPointers<T> right,
-                  std::int64_t rights, std::int64_t width, T* out, std::int64_t stride) {
+                  std::int64_t rights, std::int64_t width, T scale, T* out, std::int64_t stride) {
   constexpr int kRight = Vec<T>::kSize / kLeft;
+  const Vec<T> factor = Vec<T>::broadcast(scale);
   for (std::int64_t m = 0; m < rights; m += kRight) {
     const T* columns[kRight];
     for (int j = 0; j < kRight; ++j) columns[j] = right[std::min(m + j, rights - 1)];
@@ -56,7 +57,7 @@ void dots_by_tile(RowPointers<T> left, std::int64_t lefts, RowPointers<T> right,
       const T* rows[kLeft];
       for (int i = 0; i < kLeft; ++i) rows[i] = left[std::min(q + i, lefts - 1)];
       alignas(64) T sums[Vec<T>::kSize];
-      dot_tile<kLeft, T>(rows, columns, width).store(sums);
+      (dot_tile<kLeft, T>(rows, columns, width) * factor).store(sums);
       const auto count = std::min<std::int64_t>(kRight, rights - m);
       for (std::int64_t j = 0; j < count; ++j) {
         std::copy_n(sums + j * kLeft, kLeft, out + (m + j) * stride + q);
@@ -69,15 +70,15 @@ void dots_by_tile(RowPointers<T> left, std::int64_t lefts, RowPointers<T> right,
 template <class T>
 inline constexpr int kTileRows = std::min(4, Vec<T>::kSize);
 
-// out[m * stride + q] = left[q] . right[m]. Up to kTileRows - 1 elements behind a row of out are
-// overwritten: a copy of known length is one instruction.
+// out[m * stride + q] = scale * (left[q] . right[m]). Up to kTileRows - 1 elements behind a row of
+// out are overwritten: a copy of known length is one instruction.
 template <class T>
 void dots(RowPointers<T> left, std::int64_t lefts, RowPointers<T> right, std::int64_t rights,
-          std::int64_t width, T* out, std::int64_t stride) {
+          std::int64_t width, T scale, T* out, std::int64_t stride) {
   if (lefts == 1) {
-    dots_by_tile<1, T>(left, lefts, right, rights, width, out, stride);
+    dots_by_tile<1, T>(left, lefts, right, rights, width, scale, out, stride);
   } else {
-    dots_by_tile<kTileRows<T>, T>(left, lefts, right, rights, width, out, stride);
+    dots_by_tile<kTileRows<T>, T>(left, lefts, right, rights, width, scale, out, stride);
   }
 }
 

@@ -15,7 +15,7 @@ namespace {
 struct Sides {
   Sides(const Tensor& query, const Tensor& key, const OptionalTensor& value,
         const OptionalTensor& mask_tensor, const OptionalTensor& query_mask, int64_t num_heads,
-        double scale, double dropout_p, const OptionalTensor& seed) {
+        const std::optional<double>& scale, double dropout_p, const OptionalTensor& seed) {
     args.query = matrix(query, 3, "query");
     args.key = matrix(key, 3, "key");
     args.value = value.has_value() ? matrix(*value, 3, "value") : args.key;
@@ -33,7 +33,7 @@ struct Sides {
     args.mask = mask(mask_tensor, batch(), args.key.rows, "mask");
     args.query_mask = mask(query_mask, batch(), args.query.rows, "query_mask");
     args.num_heads = num_heads;
-    args.scale = scale;
+    args.scale = score_scale(scale, args.key.columns / num_heads);
     args.dropout_p = dropout_p;
     if (dropout_p > 0) args.seed = seed_of(*seed);
   }
@@ -55,8 +55,8 @@ struct Sides {
 
 std::tuple<Tensor, Tensor, Tensor> attention_fusion(
     const Tensor& query, const Tensor& key, const OptionalTensor& value, const OptionalTensor& mask,
-    const OptionalTensor& query_mask, int64_t num_heads, double scale, double dropout_p,
-    const OptionalTensor& seed, bool weights_wanted) {
+    const OptionalTensor& query_mask, int64_t num_heads, const std::optional<double>& scale,
+    double dropout_p, const OptionalTensor& seed, bool weights_wanted) {
   Sides sides(query, key, value, mask, query_mask, num_heads, scale, dropout_p, seed);
   cpu::AttentionFusionArgs& args = sides.args;
   const int64_t batch = sides.batch(), queries = args.query.rows, width = args.value.columns;
@@ -74,9 +74,9 @@ std::tuple<Tensor, Tensor, Tensor> attention_fusion(
 std::tuple<Tensor, Tensor, Tensor> attention_fusion_backward(
     const Tensor& grad, const OptionalTensor& grad_weights, const Tensor& out,
     const Tensor& log_sum, const Tensor& query, const Tensor& key, const OptionalTensor& value,
-    const OptionalTensor& mask, const OptionalTensor& query_mask, int64_t num_heads, double scale,
-    double dropout_p, const OptionalTensor& seed, bool query_wanted, bool key_wanted,
-    bool value_wanted) {
+    const OptionalTensor& mask, const OptionalTensor& query_mask, int64_t num_heads,
+    const std::optional<double>& scale, double dropout_p, const OptionalTensor& seed,
+    bool query_wanted, bool key_wanted, bool value_wanted) {
   const Sides sides(query, key, value, mask, query_mask, num_heads, scale, dropout_p, seed);
   cpu::AttentionFusionBackwardArgs args;
   args.forward = sides.args;

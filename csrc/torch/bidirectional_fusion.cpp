@@ -28,11 +28,12 @@ cpu::BidirectionalSide side(const Tensor& tokens, const Tensor& value, const Opt
 cpu::BidirectionalFusionArgs arguments(const Tensor& user, const Tensor& item,
                                        const Tensor& user_value, const Tensor& item_value,
                                        const OptionalTensor& user_mask,
-                                       const OptionalTensor& item_mask, double scale) {
+                                       const OptionalTensor& item_mask,
+                                       const std::optional<double>& scale) {
   cpu::BidirectionalFusionArgs args;
   args.user = side(user, user_value, user_mask, "user");
   args.item = side(item, item_value, item_mask, "item");
-  args.scale = scale;
+  args.scale = score_scale(scale, args.user.tokens.columns);
   STD_TORCH_CHECK(args.user.tokens.batch == args.item.tokens.batch &&
                       args.user.tokens.columns == args.item.tokens.columns &&
                       args.user.tokens.dtype == args.item.tokens.dtype,
@@ -53,7 +54,8 @@ struct Fused {
 
 FourTensors bidirectional_fusion(const Tensor& user, const Tensor& item, const Tensor& user_value,
                                  const Tensor& item_value, const OptionalTensor& user_mask,
-                                 const OptionalTensor& item_mask, double scale) {
+                                 const OptionalTensor& item_mask,
+                                 const std::optional<double>& scale) {
   auto args = arguments(user, item, user_value, item_value, user_mask, item_mask, scale);
   Fused from_item(args.user, args.item.value.columns, user.scalar_type());
   Fused from_user(args.item, args.user.value.columns, item.scalar_type());
@@ -104,8 +106,9 @@ FourTensors bidirectional_fusion_backward(
     const Tensor& grad_from_item, const Tensor& grad_from_user, const Tensor& from_item,
     const Tensor& from_user, const Tensor& user_log_sum, const Tensor& item_log_sum,
     const Tensor& user, const Tensor& item, const Tensor& user_value, const Tensor& item_value,
-    const OptionalTensor& user_mask, const OptionalTensor& item_mask, double scale,
-    bool user_wanted, bool item_wanted, bool user_value_wanted, bool item_value_wanted) {
+    const OptionalTensor& user_mask, const OptionalTensor& item_mask,
+    const std::optional<double>& scale, bool user_wanted, bool item_wanted, bool user_value_wanted,
+    bool item_value_wanted) {
   cpu::BidirectionalFusionBackwardArgs args;
   args.forward = arguments(user, item, user_value, item_value, user_mask, item_mask, scale);
   auto &u = args.forward.user, &i = args.forward.item;

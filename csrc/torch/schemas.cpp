@@ -50,32 +50,38 @@ STABLE_TORCH_LIBRARY(fusionops, m) {
   // -> user_from_item [B, N, Di], item_from_user [B, M, Du], log-sum-exps [B, N] and [B, M]
   m.def(
       "bidirectional_fusion(Tensor user, Tensor item, Tensor user_value, Tensor item_value, "
-      "Tensor? user_mask, Tensor? item_mask, float scale) -> (Tensor, Tensor, Tensor, Tensor)");
+      "Tensor? user_mask, Tensor? item_mask, float? scale) -> (Tensor, Tensor, Tensor, Tensor)");
   // -> the gradients of user, item and their values; without a batch where they are not wanted
   m.def(
       "bidirectional_fusion_backward(Tensor grad_from_item, Tensor grad_from_user, "
       "Tensor from_item, Tensor from_user, Tensor user_log_sum, Tensor item_log_sum, Tensor user, "
       "Tensor item, Tensor user_value, Tensor item_value, Tensor? user_mask, Tensor? item_mask, "
-      "float scale, bool user_wanted, bool item_wanted, bool user_value_wanted, "
+      "float? scale, bool user_wanted, bool item_wanted, bool user_value_wanted, "
       "bool item_value_wanted) -> (Tensor, Tensor, Tensor, Tensor)");
   // query [B or 1, Q, D], key [B, M, D], value [B, M, Dv] or key's, masks [B, M] and [B, Q] ->
   // [B, Q, Dv], the weights [B, H, Q, M] ([0, H, Q, M] if not wanted), and the log-sum-exp of the
   // scores [B, H, Q], which only long rows keep (zeros for others)
   m.def(
       "attention_fusion(Tensor query, Tensor key, Tensor? value, Tensor? mask, Tensor? query_mask, "
-      "int num_heads, float scale, float dropout_p, Tensor? seed, bool weights_wanted) "
+      "int num_heads, float? scale, float dropout_p, Tensor? seed, bool weights_wanted) "
       "-> (Tensor, Tensor, Tensor)");
   // -> the gradients of query, key and value; empty where not wanted. Without a value, key's is the
   // sum of both
   m.def(
       "attention_fusion_backward(Tensor grad, Tensor? grad_weights, Tensor out, Tensor log_sum, "
       "Tensor query, Tensor key, Tensor? value, Tensor? mask, Tensor? query_mask, int num_heads, "
-      "float scale, float dropout_p, Tensor? seed, bool query_wanted, bool key_wanted, "
+      "float? scale, float dropout_p, Tensor? seed, bool query_wanted, bool key_wanted, "
       "bool value_wanted) -> (Tensor, Tensor, Tensor)");
   // scores [U, C], vectors [U, C, D], mask [C] or [U, C] -> places [U, k]
   m.def(
       "mmr_rerank(Tensor scores, Tensor vectors, SymInt k, float trade_off, Tensor? mask) "
       "-> Tensor");
+  // values [B, M, D], logits [B, M] or [M] in the accumulation dtype, mask [B, M] -> [B, D]
+  m.def("weighted_fusion(Tensor values, Tensor logits, Tensor? mask) -> Tensor");
+  // -> the gradients of values and logits; one that is not wanted is empty
+  m.def(
+      "weighted_fusion_backward(Tensor grad, Tensor values, Tensor logits, Tensor? mask, "
+      "bool values_wanted, bool logits_wanted) -> (Tensor, Tensor)");
   // matrix [B, D, D] -> eigenvalues [B, D] ascending, eigenvectors [B, D, D]; implemented over
   // torch.linalg in fusionops/ops/gram_power.py
   m.def("symmetric_eigen(Tensor matrix) -> (Tensor, Tensor)");

@@ -7,7 +7,9 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 #include <string>
 
@@ -110,6 +112,12 @@ inline MaskView mask(const OptionalTensor& t, int64_t rows, int64_t columns, con
       name, " must have the shape [", columns, "] or [", rows, ", ", columns, "]");
   return {static_cast<const uint8_t*>(t->const_data_ptr()), t->dim() == 2 ? t->stride(0) : 0,
           t->stride(t->dim() - 1)};
+}
+
+// What scores are multiplied by; by default 1 / sqrt(width). Not made in Python, where a compiled
+// call would guard on the number.
+inline double score_scale(const std::optional<double>& scale, int64_t width) {
+  return scale.value_or(1 / std::sqrt(static_cast<double>(std::max<int64_t>(width, 1))));
 }
 
 template <size_t N>

@@ -29,16 +29,22 @@ def section(name: str, data: Path = DATA) -> str:
     """The tables of an operator in Markdown, or the sentence that there are none."""
     results = bench_report.Results.from_json(json.loads(data.read_text(encoding="utf-8")))
     command = f"`fusionops bench {name}`"
-    for operator in results.operators:
-        timed = [row for row in results.measurements if row.operator == name and row.median]
-        if operator.name == name and timed:
-            parts = [
-                f"Written by {command}; run it on your own machine. "
-                f"{bench_report.machine_line(results.machine)} "
-                "Ratios are theirs / ours: above 1 means that ours is faster. "
-                "[What is measured](../benchmarks.md), [all results](../performance/report.md), "
-                "[what bounds them](../performance.md).",
-                *bench_report.operator_parts(results, operator),
-            ]
-            return "\n\n".join(parts)
-    return f"Not measured yet: {command} measures it."
+    timed = {row.operator for row in results.measurements if row.median}
+    # One operator may have several suites: "history_fusion, mean".
+    suites = [
+        operator
+        for operator in results.operators
+        if operator.name in timed and operator.name.partition(", ")[0] == name
+    ]
+    if not suites:
+        return f"Not measured yet: {command} measures it."
+    parts = [
+        f"Written by {command}; run it on your own machine. "
+        f"{bench_report.machine_line(results.machine)} "
+        "Ratios are theirs / ours: above 1 means that ours is faster. "
+        "[What is measured](../benchmarks.md), [all results](../performance/report.md), "
+        "[what bounds them](../performance.md)."
+    ]
+    for operator in suites:
+        parts += bench_report.operator_parts(results, operator)
+    return "\n\n".join(parts)

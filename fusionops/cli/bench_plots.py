@@ -20,7 +20,7 @@ _INK = "#333333"
 
 
 def growth(results: Results) -> bytes | None:
-    """Time against the number of items, log-log, a panel an operator; None without such rows."""
+    """Time against the size that grows, log-log, a panel an operator; None without such rows."""
     panels = [
         (operator, rows)
         for operator in results.operators
@@ -32,7 +32,9 @@ def growth(results: Results) -> bytes | None:
     figure = _figure(4.6 * columns, 3.9 * -(-len(panels) // columns))
     for place, (operator, rows) in enumerate(panels):
         axes = figure.add_subplot(-(-len(panels) // columns), columns, place + 1)
-        axes.set_title(f"{operator.name}\n{growth_title(rows).partition(', ')[2]}", fontsize=9)
+        axes.set_title(
+            f"{operator.name}\n{growth_title(operator, rows).partition(', ')[2]}", fontsize=9
+        )
         _lines(axes, operator, rows)
     return _png(figure)
 
@@ -41,7 +43,7 @@ def _lines(axes: Axes, operator: Operator, rows: Sequence[Measurement]) -> None:
     theirs = iter(THEIRS)
     for name in dict.fromkeys(row.contender for row in rows):
         points = [
-            (row.items, row.median * 1e3)
+            (operator.grown(row), row.median * 1e3)
             for row in rows
             if row.contender == name and row.median is not None
         ]
@@ -56,13 +58,13 @@ def _lines(axes: Axes, operator: Operator, rows: Sequence[Measurement]) -> None:
                 color=colour,
                 label=name,
             )
-    sizes = sorted({row.items for row in rows})
+    sizes = sorted({operator.grown(row) for row in rows})
     axes.set_xticks(sizes, [_short(size) for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("items P", fontsize=9, color=_INK)
+    axes.set_xlabel("items P" if operator.grows == "P" else operator.grows, fontsize=9, color=_INK)
     axes.set_ylabel("median ms", fontsize=9, color=_INK)
     axes.grid(which="major", color="#e6e6e6", linewidth=0.8)
     axes.tick_params(labelsize=8)

@@ -18,9 +18,8 @@ class Measurement:
     """One contender at one size; None where there is nothing to say, with a reason."""
 
     operator: str
-    users: int
-    items: int
-    features: int
+    shape: list[int]
+    """Sizes along the axes of the operator."""
     direction: str
     contender: str
     growth: bool = False
@@ -37,8 +36,8 @@ class Measurement:
 
     @property
     def size(self) -> str:
-        """Users, items and features."""
-        return f"{self.users:,} x {self.items:,} x {self.features:,}"
+        """The sizes as one word."""
+        return " x ".join(f"{size:,}" for size in self.shape)
 
     @property
     def share(self) -> float | None:
@@ -48,11 +47,21 @@ class Measurement:
 
 @dataclass
 class Operator:
-    """A suite: its name, what it computed, and which contenders are ours."""
+    """A suite: its name, what it computed, which contenders are ours, and its axes.
+
+    Of several suites for one operator each has a variant in its name: ``"history_fusion, mean"``.
+    """
 
     name: str
     title: str
     ours: list[str]
+    axes: list[str]
+    grows: str
+    """Which of the axes is doubled for time against size."""
+
+    def grown(self, row: Measurement) -> int:
+        """The size along that axis."""
+        return row.shape[self.axes.index(self.grows)]
 
 
 @dataclass
@@ -118,7 +127,15 @@ def comparison_table(operator: Operator, rows: Sequence[Measurement]) -> Table:
     """Who took part, at every size: time, ratio to ours, memory, share of the bound."""
     rows = [row for row in rows if row.median is not None]  # the others are in gaps()
     against = [f"/ {name}" for name in operator.ours]
-    header = ["U x P x D", "pass", "contender", "median ms", "min ms", *against, "extra MiB"]
+    header = [
+        " x ".join(operator.axes),
+        "pass",
+        "contender",
+        "median ms",
+        "min ms",
+        *against,
+        "extra MiB",
+    ]
     lines = []
     last: tuple[str, str] | None = None
     for row in rows:
@@ -145,9 +162,10 @@ def comparison_table(operator: Operator, rows: Sequence[Measurement]) -> Table:
 def growth_table(operator: Operator, rows: Sequence[Measurement]) -> Table:
     """Time against size, and what the time of ours is multiplied by when the size doubles."""
     names = list(dict.fromkeys(row.contender for row in rows))
-    medians = {(row.items, row.contender): row.median for row in rows}
-    sizes = sorted({row.items for row in rows})
-    factors = [f"{name}: time(P) / time(P/2)" for name in operator.ours]
+    medians = {(operator.grown(row), row.contender): row.median for row in rows}
+    sizes = sorted({operator.grown(row) for row in rows})
+    axis = operator.grows
+    factors = [f"{name}: time({axis}) / time({axis}/2)" for name in operator.ours]
     lines = [
         [
             f"{size:,}",
@@ -159,7 +177,7 @@ def growth_table(operator: Operator, rows: Sequence[Measurement]) -> Table:
         ]
         for size in sizes
     ]
-    return Table(["P", *(f"{name} ms" for name in names), *factors], lines)
+    return Table([axis, *(f"{name} ms" for name in names), *factors], lines)
 
 
 def rates_table(rates: dict[str, Any]) -> Table:
@@ -224,7 +242,7 @@ def terminal(results: Results) -> str:
         if _any_timed(rows):
             parts.append(comparison_table(operator, rows).text())
         if _any_timed(growth):
-            parts.append(f"  {growth_title(growth)}")
+            parts.append(f"  {growth_title(operator, growth)}")
             parts.append(growth_table(operator, growth).text())
         parts += [f"  - {gap}" for gap in gaps([*rows, *growth])]
     return "\n".join(parts)
@@ -255,15 +273,21 @@ def operator_parts(results: Results, operator: Operator) -> list[str]:
     if _any_timed(rows):
         parts.append(comparison_table(operator, rows).markdown())
     if _any_timed(growth):
-        parts += [f"{growth_title(growth)}:", growth_table(operator, growth).markdown()]
+        parts += [f"{growth_title(operator, growth)}:", growth_table(operator, growth).markdown()]
     if missing := gaps([*rows, *growth]):
         parts.append("\n".join(f"* {gap}" for gap in missing))
     return parts
 
 
-def growth_title(rows: Sequence[Measurement]) -> str:
-    """What a plot of growth holds still."""
-    first = rows[0]
-    square = all(row.users == row.items for row in rows)
-    users = "U = P" if square else f"U {first.users:,}"
-    return f"Time against size, {first.direction}, {users}, D {first.features}"
+def growth_title(operator: Operator, rows: Sequence[Measurement]) -> str:
+    """What a plot of growth holds still, and what grows along."""
+    words = ["Time against size", rows[0].direction]
+    for place, axis in enumerate(operator.axes):
+        sizes = {row.shape[place] for row in rows}
+        if axis == operator.grows:
+            continue
+        if len(sizes) == 1:
+            words.append(f"{axis} {sizes.pop():,}")
+        elif all(row.shape[place] == operator.grown(row) for row in rows):
+            words.append(f"{axis} = {operator.grows}")
+    return ", ".join(words)

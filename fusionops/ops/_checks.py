@@ -81,11 +81,21 @@ def presence(name: str, value: Any, other_name: str, other: Tensor) -> Tensor | 
         raise TypeError(f"{name}: expected a dense (strided) bool tensor, got {value.layout}")
     same_device(name, value, other_name, other)
     batch, rows = other.shape[:2]
-    if tuple(value.shape) not in ((rows,), (batch, rows)):
+    if not is_row_or_rows(value, batch, rows):
         raise ValueError(
             f"{name}: expected shape [{rows}] or [{batch}, {rows}], got {list(value.shape)}"
         )
     return value.expand(batch, rows)
+
+
+def is_row_or_rows(value: Tensor, batch: int, rows: int) -> bool:
+    """Whether `value` is ``[rows]`` or ``[batch, rows]``.
+
+    Dimensions first: Dynamo compares tuples of unlike lengths by their first entries, which would
+    be a guard that `batch` is not `rows`.
+    """
+    wanted = (batch, rows) if value.dim() == 2 else (rows,)
+    return value.dim() in (1, 2) and tuple(value.shape) == wanted
 
 
 def _alike(named: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -173,7 +183,7 @@ def item_bias(value: Any, item: Tensor) -> Tensor:
     return bias
 
 
-def integers(name: str, value: Any, rows: int, other: Tensor) -> Tensor:
+def integers(name: str, value: Any, rows: int, other: Tensor, other_name: str = "user") -> Tensor:
     """A 1-d integer tensor of `rows` entries on the device of `other`, as int64."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected an integer tensor, got {type(value).__name__}")
@@ -181,7 +191,7 @@ def integers(name: str, value: Any, rows: int, other: Tensor) -> Tensor:
         raise TypeError(f"{name}: expected a dense (strided) integer tensor, got {value.layout}")
     if value.dtype.is_floating_point or value.dtype.is_complex or value.dtype == torch.bool:
         raise TypeError(f"{name}: expected an integer tensor, got {describe(value)}")
-    same_device(name, value, "user", other)
+    same_device(name, value, other_name, other)
     if value.dim() != 1 or value.shape[0] != rows:
         raise ValueError(f"{name}: expected shape [{rows}], got {describe(value)}")
     return value.to(torch.int64)

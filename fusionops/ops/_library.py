@@ -44,6 +44,10 @@ def apply(function: type[torch.autograd.Function], operator: Callable[..., Any],
 
     A ``torch.autograd.Function`` costs 15 us a call, which small inputs would feel.
     """
+    if torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        # Dynamo does not see that the very argument of torch.func.grad requires a gradient, and
+        # would drop it; of a view of it, it does.
+        args = tuple(arg.view_as(arg) if isinstance(arg, Tensor) else arg for arg in args)
     if (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
@@ -100,6 +104,8 @@ def loop_vmap(operator: Callable[..., Any]) -> Callable[..., Any]:
         if info.batch_size == 0:
             return _no_samples(operator, in_dims, args)
         results = [operator(*sample(i)) for i in range(info.batch_size)]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
         stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
         return stacked, (0,) * len(stacked)
 
@@ -121,5 +127,7 @@ def _no_samples(
 
     device = next(value.device for value in args if isinstance(value, Tensor))
     results = operator(*map(sample, args, in_dims))
+    if isinstance(results, Tensor):
+        return results.new_empty((0, *results.shape), device=device), 0
     empty = tuple(part.new_empty((0, *part.shape), device=device) for part in results)
     return empty, (0,) * len(empty)

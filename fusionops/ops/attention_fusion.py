@@ -102,9 +102,7 @@ def attention_fusion(
     """
     num_heads = _checks.count("num_heads", num_heads)
     query, key, value = _checked_sides(query, key, value, num_heads)
-    if scale is None:
-        scale = 1 / math.sqrt(max(key.shape[2] // num_heads, 1))
-    scale = _checks.number("scale", scale)
+    scale = None if scale is None else float(_checks.number("scale", scale))
     dropout_p = _checks.number("dropout_p", dropout_p, 0.0)
     if dropout_p > 1:
         raise ValueError(f"dropout_p: expected a number in [0, 1], got {dropout_p}")
@@ -129,7 +127,7 @@ def attention_fusion(
                 value,
                 mask,
                 num_heads=num_heads,
-                scale=scale,
+                scale=_default_scale(key, num_heads) if scale is None else scale,
                 query_mask=query_mask,
                 dropout_p=dropout_p,
                 seed=seed,
@@ -141,11 +139,15 @@ def attention_fusion(
         query = query.view_as(query)
     if mask is not None and query_mask is mask:
         query_mask = mask.view_as(mask)
-    numbers = num_heads, float(scale), float(dropout_p)
+    numbers = num_heads, scale, float(dropout_p)
     fused, weights, _ = apply(
         _Attention, _op, query, key, own_value, mask, query_mask, *numbers, seed, return_weights
     )
     return (fused, weights.to(fused.dtype)) if return_weights else fused
+
+
+def _default_scale(key: Tensor, num_heads: int) -> float:
+    return 1 / math.sqrt(max(key.shape[2] // num_heads, 1))
 
 
 def _checked_sides(query: Any, key: Any, value: Any, num_heads: int) -> tuple[Tensor, ...]:
@@ -198,7 +200,7 @@ class _Attention(torch.autograd.Function):
         mask: Tensor | None,
         query_mask: Tensor | None,
         num_heads: int,
-        scale: float,
+        scale: float | None,
         dropout_p: float,
         seed: Tensor | None,
         weights_wanted: bool,
@@ -268,7 +270,7 @@ class _AttentionBackward(torch.autograd.Function):
         mask: Tensor | None,
         query_mask: Tensor | None,
         num_heads: int,
-        scale: float,
+        scale: float | None,
         dropout_p: float,
         seed: Tensor | None,
         query_wanted: bool,
@@ -313,7 +315,7 @@ def _fake(
     mask: Tensor | None,
     query_mask: Tensor | None,
     num_heads: int,
-    scale: float,
+    scale: float | None,
     dropout_p: float,
     seed: Tensor | None,
     weights_wanted: bool,
@@ -338,7 +340,7 @@ def _fake_backward(
     mask: Tensor | None,
     query_mask: Tensor | None,
     num_heads: int,
-    scale: float,
+    scale: float | None,
     dropout_p: float,
     seed: Tensor | None,
     query_wanted: bool,

@@ -102,8 +102,7 @@ def bidirectional_fusion(
             )
     user_mask = _checks.presence("user_mask", user_mask, "user", user)
     item_mask = _checks.presence("item_mask", item_mask, "item", item)
-    scale = 1 / math.sqrt(max(user.shape[2], 1)) if scale is None else scale
-    scale = _checks.number("scale", scale)
+    scale = None if scale is None else float(_checks.number("scale", scale))
     server = backend.serving(user.device)
     if server != "cpu":
         serve = reference if server == "reference" else composition_profiles
@@ -115,13 +114,11 @@ def bidirectional_fusion(
                 found["item_value"],
                 user_mask=user_mask,
                 item_mask=item_mask,
-                scale=scale,
+                scale=1 / math.sqrt(max(user.shape[2], 1)) if scale is None else scale,
             )
             return fused
     tensors = _distinct(user, item, found["user_value"], found["item_value"])
-    from_item, from_user, *_ = apply(
-        _Bidirectional, _op, *tensors, user_mask, item_mask, float(scale)
-    )
+    from_item, from_user, *_ = apply(_Bidirectional, _op, *tensors, user_mask, item_mask, scale)
     return from_item, from_user
 
 
@@ -144,7 +141,7 @@ class _Bidirectional(torch.autograd.Function):
         item_value: Tensor,
         user_mask: Tensor | None,
         item_mask: Tensor | None,
-        scale: float,
+        scale: float | None,
     ) -> _Four:
         result: _Four = _op(user, item, user_value, item_value, user_mask, item_mask, scale)
         return result
@@ -180,7 +177,7 @@ class _BidirectionalBackward(torch.autograd.Function):
         item_value: Tensor,
         user_mask: Tensor | None,
         item_mask: Tensor | None,
-        scale: float,
+        scale: float | None,
         user_wanted: bool,
         item_wanted: bool,
         user_value_wanted: bool,

@@ -85,6 +85,8 @@ def history_fusion(
             [0.0000, 0.0000],
             [0.0000, 1.0000]])
     """
+    if ids is not None and isinstance(values, Tensor) and values.is_nested:
+        raise TypeError("values: expected a dense table together with ids, got a nested tensor")
     offsets, values, weights, ids = _flat(values, offsets, weights, ids)
     (values,) = _checks.sides(batched=False, values=values)
     if ids is not None:
@@ -136,6 +138,8 @@ def _checked_offsets(offsets: Any, values: Any) -> Tensor:
         raise TypeError(f"offsets: expected an integer tensor, got {type(offsets).__name__}")
     if offsets.dtype.is_floating_point or offsets.dtype.is_complex or offsets.dtype == torch.bool:
         raise TypeError(f"offsets: expected an integer tensor, got {_checks.describe(offsets)}")
+    if offsets.layout != torch.strided or offsets.is_nested:
+        raise TypeError(f"offsets: expected a dense (strided) integer tensor, got {offsets.layout}")
     if isinstance(values, Tensor):
         _checks.same_device("offsets", offsets, "values", values)
     if offsets.dim() != 1 or offsets.shape[0] == 0:
@@ -148,7 +152,7 @@ def _checked_ids(ids: Any, values: Tensor) -> Tensor:
         raise TypeError(f"ids: expected an integer tensor, got {type(ids).__name__}")
     if ids.dim() != 1:
         raise ValueError(f"ids: expected 1 dimension, got {_checks.describe(ids)}")
-    return _checks.integers("ids", ids, ids.shape[0], values)
+    return _checks.integers("ids", ids, ids.shape[0], values, "values")
 
 
 def _checked_query(query: Any, values: Tensor, rows: int) -> Tensor:

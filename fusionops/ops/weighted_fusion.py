@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
-from fusionops import reference
+from fusionops import backend, reference
 from fusionops.ops import _checks
-from fusionops.ops._dtypes import without_autocast
+from fusionops.ops._dtypes import accumulator, without_autocast
+from fusionops.ops._library import apply, loop_vmap, register
+
+_op = torch.ops.fusionops.weighted_fusion.default
+_backward_op = torch.ops.fusionops.weighted_fusion_backward.default
 
 
 def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -58,11 +65,88 @@ def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None = None) 
     _checks.floating("logits", logits)
     _checks.same_device("logits", logits, "values", values)
     batch, modalities = values.shape[:2]
-    if tuple(logits.shape) not in ((modalities,), (batch, modalities)):
+    if not _checks.is_row_or_rows(logits, batch, modalities):
         raise ValueError(
             f"logits: expected shape [{modalities}] or [{batch}, {modalities}], "
             f"got {_checks.describe(logits)}"
         )
     mask = _checks.presence("mask", mask, "values", values)
-    with without_autocast(values.device):
-        return reference.weighted_fusion(values, logits, mask)
+    if backend.serving(values.device) != "cpu":
+        # The formula holds no more than a few times its inputs, so that it is the composition, too.
+        with without_autocast(values.device):
+            return reference.weighted_fusion(values, logits, mask)
+    fused: Tensor = apply(_WeightedFusion, _op, values, logits.to(accumulator(values.dtype)), mask)
+    return fused
+
+
+class _WeightedFusion(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
+        result: Tensor = _op(values, logits, mask)
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad
+        found = _WeightedFusionBackward.apply(grad, *ctx.saved_tensors, needs[0], needs[1])
+        return found[0] if needs[0] else None, found[1] if needs[1] else None, None
+
+
+class _WeightedFusionBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        grad: Tensor,
+        values: Tensor,
+        logits: Tensor,
+        mask: Tensor | None,
+        values_wanted: bool,
+        logits_wanted: bool,
+    ) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = _backward_op(
+            grad, values, logits, mask, values_wanted, logits_wanted
+        )
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError(
+            "weighted_fusion can be differentiated once, not twice: use backend 'reference'"
+        )
+
+
+def _fake(values: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
+    return values.new_empty((values.shape[0], values.shape[2]))
+
+
+def _fake_backward(
+    grad: Tensor,
+    values: Tensor,
+    logits: Tensor,
+    mask: Tensor | None,
+    values_wanted: bool,
+    logits_wanted: bool,
+) -> tuple[Tensor, Tensor]:
+    batch, modalities, depth = values.shape
+    of_logits = logits.shape if logits_wanted else (0, *logits.shape[1:])
+    return (
+        values.new_empty((batch if values_wanted else 0, modalities, depth)),
+        logits.new_empty(of_logits),
+    )
+
+
+register("weighted_fusion", _fake, _WeightedFusion, loop_vmap(_op))
+register(
+    "weighted_fusion_backward", _fake_backward, _WeightedFusionBackward, loop_vmap(_backward_op)
+)

@@ -50,3 +50,44 @@ def test_one_user_reads_the_panels_of_a_catalogue_once(kind, width):
     work = bounds.catalog(1, 1_000_000, 128, 20, kind)
     assert work.read == 1_000_000 * width + 512
     assert work.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("forward", "both", "tokens"),
+    [
+        (bounds.weighted_fusion(7, 4, 64, False), bounds.weighted_fusion(7, 4, 64, True), 4),
+        (bounds.attention_pooling(7, 4, 64, False), bounds.attention_pooling(7, 4, 64, True), 4),
+        (
+            bounds.attention_fusion(7, 4, 64, 2, False),
+            bounds.attention_fusion(7, 4, 64, 2, True),
+            12,
+        ),
+    ],
+)
+def test_tokens_are_read_once_and_so_is_the_gradient(forward, both, tokens):
+    values = 4 * 7 * tokens * 64
+    assert values <= forward.read < 1.1 * values
+    assert both.read == forward.read + forward.written
+    assert both.written == forward.written + forward.read
+    assert both.operations > 2 * forward.operations
+
+
+def test_co_attention_computes_its_scores_once_a_pass():
+    forward = bounds.bidirectional_fusion(8, 100, 300, 64, backward=False)
+    both = bounds.bidirectional_fusion(8, 100, 300, 64, backward=True)
+    assert forward.operations == 3 * 2 * 8 * 100 * 300 * 64
+    assert both.operations == 10 * 2 * 8 * 100 * 300 * 64
+    assert both.written == 2 * forward.written == 2 * 4 * 8 * 400 * 64
+
+
+def test_histories_read_a_row_of_the_table_once():
+    few = bounds.history_fusion(10, 50, 100_000, 64, backward=False, attention=False)
+    many = bounds.history_fusion(10_000, 50, 100_000, 64, backward=True, attention=True)
+    assert few.read == 500 * 4 * 64 + 8 * 510
+    assert many.written == 4 * 64 * (100_000 + 2 * 10_000)
+
+
+def test_reranking_reads_its_vectors_once():
+    work = bounds.mmr_rerank(10, 200, 64, 20)
+    assert work.read == 10 * 200 * 65 * 4
+    assert work.written == 10 * 20 * 8

@@ -23,7 +23,7 @@ RATES = {
 
 
 def row(contender, items=1000, **values):
-    return Measurement("op", 10, items, 64, "forward", contender, **values)
+    return Measurement("op", [10, items, 64], "forward", contender, **values)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def results():
     return Results(
         MACHINE,
         RATES,
-        [Operator("op", "what it is", ["float32", "int8"])],
+        [Operator("op", "what it is", ["float32", "int8"], ["U", "P", "D"], "P")],
         [
             row("float32", median=0.002, minimum=0.001, bound=0.001, bound_by="memory"),
             row("int8", median=0.001, minimum=0.0009, bound=0.0002, bound_by="int8 arithmetic"),
@@ -63,6 +63,19 @@ def test_growth(results):
         ["1,000", "2.00", "-", "-", "-"],
         ["2,000", "5.00", "10.00", "2.50", "-"],
     ]
+
+
+def test_what_grows_and_what_does_not():
+    operator = Operator("op", "what it is", ["ours"], ["B", "N", "M", "D"], "M")
+    rows = [
+        Measurement("op", [1_000, size, size, 64], "forward", "ours", median=size, growth=True)
+        for size in (10, 20, 40)
+    ]
+    title = bench_report.growth_title(operator, rows)
+    assert title == "Time against size, forward, B 1,000, N = M, D 64"
+    table = bench_report.growth_table(operator, rows)
+    assert table.header == ["M", "ours ms", "ours: time(M) / time(M/2)"]
+    assert [line[0] for line in table.rows] == ["10", "20", "40"]
 
 
 def test_what_is_missing_is_said(results):

@@ -5,7 +5,8 @@ import json
 import measured
 import pytest
 
-ROW = {"operator": "op", "users": 10, "items": 1000, "features": 64, "direction": "forward"}
+ROW = {"operator": "op", "shape": [10, 1000, 64], "direction": "forward"}
+AXES = {"ours": ["fusionops"], "axes": ["U", "P", "D"], "grows": "P"}
 
 
 @pytest.fixture
@@ -16,8 +17,9 @@ def data(tmp_path):
         "machine": {**machine, "native": native, "fusionops": "0.1.0"},
         "rates": {},
         "operators": [
-            {"name": "op", "title": "what it is", "ours": ["fusionops"]},
-            {"name": "late", "title": "not timed", "ours": ["fusionops"]},
+            {"name": "op", "title": "what it is", **AXES},
+            {"name": "op, other", "title": "another way", **AXES, "axes": ["B", "M", "D"]},
+            {"name": "late", "title": "not timed", **AXES},
         ],
         "measurements": [
             {
@@ -29,6 +31,7 @@ def data(tmp_path):
             },
             {**ROW, "contender": "eager", "median": 0.005, "peak_bytes": 2**21},
             {**ROW, "contender": "faiss", "reason": "it cannot be imported"},
+            {**ROW, "operator": "op, other", "contender": "fusionops", "median": 0.003},
         ],
     }
     file = tmp_path / "results.json"
@@ -43,6 +46,9 @@ def test_table_machine_and_command(data):
     assert "| eager | 5.00 | - | 2.50 | 2.0 |" in found
     assert "| 50 | memory |" in found
     assert "faiss: it cannot be imported" in found
+    assert "| U x P x D |" in found
+    assert "Another way" in found
+    assert "| B x M x D |" in found
 
 
 @pytest.mark.parametrize("name", ["late", "unknown"])

@@ -1,0 +1,3 @@
+"""What every test of the modules runs under."""
+
+from threads import one_thread  # noqa: F401

@@ -1,0 +1,64 @@
+"""DeepFusion against ``torch.nn.TransformerEncoderLayer``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nn_support import presence
+from support import normal
+from torch.nn.functional import layer_norm
+
+from fusionops.nn import DeepFusion
+
+
+def theirs_and_ours(**options):
+    torch.manual_seed(0)
+    theirs = torch.nn.TransformerEncoderLayer(
+        8, 2, 20, 0.0, "gelu", batch_first=True, norm_first=True, dtype=torch.float64
+    )
+    for parameter in theirs.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter)
+    ours = DeepFusion(8, 2, 20, dtype=torch.float64, **options)
+    ours.load_state_dict(theirs.state_dict(), strict=not options)
+    return theirs, ours
+
+
+def inputs():
+    mask = presence(7, 4)
+    mask[:, 0] = True
+    return normal(7, 4, 8, dtype=torch.float64), mask
+
+
+def test_is_a_transformer_encoder_layer():
+    theirs, ours = theirs_and_ours()
+    tokens, mask = inputs()
+    fused, expected = ours(tokens, mask), theirs(tokens, src_key_padding_mask=~mask)
+    torch.testing.assert_close(fused[mask], expected[mask], rtol=1e-12, atol=1e-12)
+    assert not fused[~mask].any()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_pooling(pooling):
+    theirs, ours = theirs_and_ours(pooling=pooling)
+    tokens, mask = inputs()
+    fused = theirs(tokens, src_key_padding_mask=~mask)
+    normed = layer_norm(fused, (8,), ours.norm3.weight, ours.norm3.bias)
+    if pooling == "mean":
+        expected = (normed * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+    else:
+        expected = ours.pool(normed, mask)
+    torch.testing.assert_close(ours(tokens, mask), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_initial_values_are_those_of_a_transformer_encoder_layer():
+    torch.manual_seed(5)
+    theirs = torch.nn.TransformerEncoderLayer(8, 2, 32, norm_first=True).state_dict()
+    torch.manual_seed(5)
+    ours = DeepFusion(8, 2).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_without_biases():
+    assert not [name for name in DeepFusion(8, 2, bias=False).state_dict() if "bias" in name]
