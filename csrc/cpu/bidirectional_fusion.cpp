@@ -9,6 +9,7 @@
 // are added in ascending order. The cut depends on the shapes alone.
 // Bound: 3 products, 6 N M D operations, and 2 N M exponentials.
 #include "cpu/bidirectional_fusion.h"
+#include "cpu/bidirectional_few.h"
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
 namespace {
@@ -218,6 +219,7 @@ class Forward {
 }  // namespace
 
 void bidirectional_fusion(const BidirectionalFusionArgs& args, const Executor& executor) {
+  if (has_few_tokens(args)) return fuse_few_tokens(args, executor);
   const bool swap = user_is_shorter(args);
   const BidirectionalSide& rows = swap ? args.item : args.user;
   const BidirectionalSide& columns = swap ? args.user : args.item;

@@ -6,7 +6,7 @@
 namespace fusionops::cpu::FUSIONOPS_ISA {
 
 inline constexpr std::int64_t kLeastRows = 160;  // of a run
-inline constexpr std::int64_t kPartRows = 4;     // times both sides: the most that parts take
+inline constexpr std::int64_t kPartRows = 2;     // times both sides: the most that parts take
 inline constexpr std::int64_t kPanelBytes = 96 * 1024;  // of a block's packed tokens
 
 // What both passes know of the shapes. The longer side is called the rows.
@@ -24,7 +24,7 @@ struct Plan {
     const std::int64_t widest = std::max({depth, row_width, column_width});
     const std::int64_t most =
         std::max<std::int64_t>(1, kPartRows * (N + M) / std::max<std::int64_t>(M, 1));
-    runs = std::min(most, count_runs(batch, N, kLeastRows));
+    runs = std::min(most, count_runs(2 * batch, N, kLeastRows));
     run_rows = round_up(ceil_div(N, runs), kHeight);
     block_rows =
         even_part(run_rows, rows_per_block<T>(widest, kPanelBytes, kHeight, kBlockRows), kHeight);

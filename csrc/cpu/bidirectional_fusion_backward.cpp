@@ -3,6 +3,7 @@
 //   P_row (g_row . value_column - delta_row) + P_column (g_column . value_row - delta_column),
 // delta being a token's incoming gradient times its result.
 // Bound: 7 products, 14 N M D operations, and 2 N M exponentials.
+#include "cpu/bidirectional_few.h"
 #include "cpu/bidirectional_fusion.h"
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
@@ -302,6 +303,7 @@ class Backward {
 
 void bidirectional_fusion_backward(const BidirectionalFusionBackwardArgs& args,
                                    const Executor& executor) {
+  if (has_few_tokens(args.forward)) return fuse_few_tokens_backward(args, executor);
   const bool swap = user_is_shorter(args.forward);
   const BidirectionalSide& rows = swap ? args.forward.item : args.forward.user;
   const BidirectionalSide& columns = swap ? args.forward.user : args.forward.item;
