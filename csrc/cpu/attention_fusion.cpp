@@ -53,12 +53,16 @@ template <class T>
 class BlockRows {
  public:
   BlockRows(const MatrixView& side, std::int64_t heads, std::int64_t block, int workers)
-      : rows_(side, heads),
+      : block_(block),
+        rows_(side, heads),
         pointers_(workers, block * heads * side.rows),
         copies_(workers, block * heads * rows_.scratch()) {}
 
+  // Also fetches the same rows of the next block: hardware stops at every page of 4 KB, which is
+  // few samples.
   void gather(std::int64_t unit, std::int64_t b, std::int64_t head, const MaskView& mask,
               const T* zeros, int worker) {
+    rows_.fetch(b + block_, head);
     rows_.gather(b, head, mask, zeros, pointers_.of(worker) + unit * rows_.rows(),
                  copies_.of(worker) + unit * rows_.scratch());
   }
@@ -69,6 +73,7 @@ class BlockRows {
   std::int64_t width() const { return rows_.width(); }
 
  private:
+  const std::int64_t block_;
   HeadRows<T> rows_;
   Scratch<const T*> pointers_;
   Scratch<T> copies_;

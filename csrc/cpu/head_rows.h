@@ -12,6 +12,7 @@
 
 #include "core/tensor_view.h"
 #include "cpu/pack.h"
+#include "cpu/rows.h"
 #include "cpu/simd.h"
 #include "cpu/tile.h"
 
@@ -42,6 +43,15 @@ class HeadRows {
   std::int64_t width() const { return width_.padded; }
   // Elements of scratch for the rows of one head.
   std::int64_t scratch() const { return direct_ ? 0 : side_.rows * width_.padded; }
+
+  // Fetches what gather will name, if it stands in the tensor's memory.
+  [[gnu::always_inline]] void fetch(std::int64_t b, std::int64_t head) const {
+    if (!direct_ || b >= side_.batch) return;
+    const T* row = side_.template at<T>(b, 0, head * width_.exact);
+    for (std::int64_t i = 0; i < side_.rows; ++i, row += side_.row_stride) {
+      prefetch_row(row, width_.exact);
+    }
+  }
 
   // rows[i] for every row i of head `head` of sample b; of a batch of one, all samples share it.
   void gather(std::int64_t b, std::int64_t head, const MaskView& mask, const T* zeros,
@@ -85,8 +95,7 @@ class HeadResult {
       : out_(out),
         width_(out.columns, heads),
         direct_(is_of<T>(out.dtype) && width_.exact == width_.padded),
-        streams_(direct_ && out.batch * out.rows * out.columns * size > kStreamBytes &&
-                 reinterpret_cast<std::uintptr_t>(out.data) % (Vec<T>::kSize * size) == 0) {}
+        streams_(direct_ && can_stream<T>(out.data, out.batch * out.rows, out.columns)) {}
 
   bool wanted() const { return out_.data != nullptr; }
   bool streams() const { return streams_; }
@@ -122,9 +131,6 @@ class HeadResult {
   }
 
  private:
-  static constexpr std::int64_t kStreamBytes = 16 << 20;  // a result larger than this is streamed
-  static constexpr auto size = static_cast<std::int64_t>(sizeof(T));
-
   template <class Out>
   Out* at(std::int64_t b, std::int64_t i, std::int64_t head) const {
     return static_cast<Out*>(out_.data) + (b * out_.rows + i) * out_.columns + head * width_.exact;
