@@ -14,6 +14,7 @@
 #include "cpu/exp.h"
 #include "cpu/head_rows.h"
 #include "cpu/kernels.h"
+#include "cpu/long_attention.h"
 #include "cpu/philox.h"
 #include "cpu/scratch.h"
 #include "cpu/token_tiles.h"
@@ -449,6 +450,7 @@ class Backward : Attention<T> {
 }  // namespace
 
 void attention_fusion(const AttentionFusionArgs& args, const Executor& executor) {
+  if (is_long_attention(args.query.rows, args.key.rows)) return long_attention(args, executor);
   if (args.out.batch == 0 || args.out.rows == 0) return;
   with_accumulator(args.key.dtype, [&]<class T>(T*) {
     std::fill_n(static_cast<T*>(args.log_sum), args.out.batch * args.num_heads * args.out.rows, 0);
@@ -458,6 +460,9 @@ void attention_fusion(const AttentionFusionArgs& args, const Executor& executor)
 }
 
 void attention_fusion_backward(const AttentionFusionBackwardArgs& args, const Executor& executor) {
+  if (is_long_attention(args.forward.query.rows, args.forward.key.rows)) {
+    return long_attention_backward(args, executor);
+  }
   with_accumulator(args.forward.key.dtype, [&]<class T>(T*) {
     Backward<T> backward(args, executor);
     executor.run(backward.tasks(), [&](std::int64_t t, int worker) { backward.run(t, worker); });

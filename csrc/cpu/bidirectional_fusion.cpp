@@ -46,9 +46,7 @@ class Forward {
       work.values = {values.of(worker), plan_.M};
       work.left = left.of(worker);
       work.row_values = {row_values.of(worker), block};
-      work.sums = sums.of(worker);
-      work.peaks = peaks.of(worker);
-      work.totals = totals.of(worker);
+      work.running = {peaks.of(worker), totals.of(worker), sums.of(worker), plan_.column_width};
       work.scores = blocks.of(worker);
       work.weights = work.scores + kBlockSize;
       work.part = part(plan_.runs == 1 ? worker : task);
@@ -74,8 +72,8 @@ class Forward {
     RowPanels<T> values;
     T* left;  // a packed block of rows
     RowPanels<T> row_values;
-    T *sums, *peaks, *totals;  // of the block's rows; totals by vector lane
-    T *scores, *weights;       // becoming the rows' exponentials; the columns'
+    RunningRows<T> running;  // the block's
+    T *scores, *weights;     // becoming the rows' exponentials; the columns'
     Part part;
   };
 
@@ -104,50 +102,28 @@ class Forward {
     const std::int64_t rows = i1 - i0, M = work.columns.count;
     pack_tokens<kHeight>(rows_.tokens, work.b, work.rows, i0, i1, work.left);
     copy_tokens(rows_.value, work.b, work.rows, i0, i1, work.row_values);
-    std::fill_n(work.sums, rows * plan_.column_width, T(0));
-    std::fill_n(work.peaks, rows, kNoPeak<T>);
-    std::fill_n(work.totals, rows * V::kSize, T(0));
+    work.running.start(rows);
     for (std::int64_t p = 0; p < M; p += plan_.block_columns) {
       const std::int64_t columns = std::min(plan_.block_columns, M - p);
       score(work, rows, p, columns);
       exponentiate(work, rows, p, columns);
-      add_toward_rows(work.scores, rows, columns, work.values, p, plan_.column_width, work.sums);
-      add_toward_columns(work.weights, rows, columns, work.row_values, plan_.row_width,
+      add_toward_rows(work.scores, rows, columns, work.values, p, plan_.column_width,
+                      work.running.sums);
+      add_toward_columns(work.weights, rows, columns, work.row_values, 0, plan_.row_width,
                          work.part.sums + p * plan_.row_width);
     }
     for (std::int64_t r = 0; r < rows; ++r) {
-      finish(rows_, work.b, work.rows(i0 + r), work.peaks[r],
-             sum_of_lanes(V::load(work.totals + r * V::kSize)), work.sums + r * plan_.column_width);
+      finish(rows_, work.b, work.rows(i0 + r), work.running.peaks[r], work.running.total(r),
+             work.running.sums + r * plan_.column_width);
     }
   }
 
   // The scores of a block, and the peaks of its columns raised.
-  [[gnu::noinline]] void score(Work& work, std::int64_t rows, std::int64_t p,
-                               std::int64_t columns) const {
-    alignas(64) T bias[kBlockColumns], most[kBlockColumns];
-    const std::int64_t padded = round_up(columns, kWidth);
-    std::fill_n(bias, columns, T(0));
-    std::fill(bias + columns, bias + padded, -std::numeric_limits<T>::infinity());
-    std::copy_n(work.part.peaks + p, padded, most);
-    const V scale = V::broadcast(scale_);
-    each_tile(work.left, rows, work.panels + p * plan_.depth, columns, plan_.depth,
-              [&]<int kRows>(std::int64_t i, int n, std::int64_t c, V(&x)[kRows][kVectors]) {
-                V peak[kVectors], add[kVectors];
-                for (int j = 0; j < kVectors; ++j) {
-                  peak[j] = V::load(most + c + j * V::kSize);
-                  add[j] = V::load(bias + c + j * V::kSize);
-                }
-#pragma GCC unroll 12
-                for (int r = 0; r < kRows; ++r) {
-                  if (r >= n) break;
-                  for (int j = 0; j < kVectors; ++j) {
-                    const V s = fused_multiply_add(x[r][j], scale, add[j]);
-                    s.store(work.scores + (i + r) * kBlockStride + c + j * V::kSize);
-                    peak[j] = maximum(peak[j], s);
-                  }
-                }
-                for (int j = 0; j < kVectors; ++j) peak[j].store(most + c + j * V::kSize);
-              });
+  void score(Work& work, std::int64_t rows, std::int64_t p, std::int64_t columns) const {
+    alignas(64) T most[kBlockColumns];
+    std::copy_n(work.part.peaks + p, round_up(columns, kWidth), most);
+    write_scores<true>(work.left, rows, work.panels + p * plan_.depth, columns, plan_.depth, scale_,
+                       most, work.scores);
     for (std::int64_t c = 0; c < columns; ++c) raise_column(work, p + c, most[c]);
   }
 
@@ -167,9 +143,9 @@ class Forward {
     for (std::int64_t r = 0; r < rows; ++r) {
       T* scores = work.scores + r * kBlockStride;
       T* weights = work.weights + r * kBlockStride;
-      raise_row(work, r, columns);
-      const V peak = V::broadcast(work.peaks[r]);
-      V total = V::load(work.totals + r * V::kSize);
+      work.running.raise(r, scores, columns);
+      const V peak = V::broadcast(work.running.peaks[r]);
+      V total = V::load(work.running.totals + r * V::kSize);
       for (std::int64_t c = 0; c < columns; c += V::kSize) {
         const V x = V::load(scores + c);
         const V by_row = exponential(x - peak);
@@ -179,24 +155,9 @@ class Forward {
         weight.store(weights + c);
         (V::load(by_column + c) + weight).store(by_column + c);
       }
-      total.store(work.totals + r * V::kSize);
+      total.store(work.running.totals + r * V::kSize);
     }
     for (std::int64_t c = 0; c < columns; ++c) work.part.totals[p + c] += by_column[c];
-  }
-
-  void raise_row(Work& work, std::int64_t r, std::int64_t columns) const {
-    const T* scores = work.scores + r * kBlockStride;
-    V peaks = V::broadcast(work.peaks[r]);
-    for (std::int64_t c = 0; c < columns; c += V::kSize) {
-      peaks = maximum(peaks, V::load(scores + c));
-    }
-    const T most = largest(peaks);
-    if (!(most > work.peaks[r])) return;
-    const bool first = work.peaks[r] == kNoPeak<T>;
-    const T factor = raise_peak(most, work.peaks[r]);
-    if (first) return;
-    multiply_by(work.totals + r * V::kSize, V::kSize, factor);
-    multiply_by(work.sums + r * plan_.column_width, plan_.column_width, factor);
   }
 
   void finish_column(std::int64_t b, std::int64_t p, std::int64_t token, const Part& from) const {
@@ -207,14 +168,14 @@ class Forward {
                      T total, const T* sums) {
     const std::int64_t row = b * side.tokens.rows + token;
     static_cast<T*>(side.log_sum)[row] = log_sum(peak, total);
-    write_row(side.fused.data, side.fused.dtype, row, side.fused.columns, sums,
+    write_row(side.fused.data, side.fused.dtype, row * side.fused.columns, side.fused.columns, sums,
               total == T(0) ? T(0) : 1 / total);
   }
 
   void clear(std::int64_t b) const {
     for (const BidirectionalSide* side : {&rows_, &columns_}) {
       const std::int64_t n = side->tokens.rows;
-      clear_missing(side->mask, b, n, side->fused.data, side->fused.dtype, side->fused.columns);
+      clear_missing(side->mask, b, side->tokens, side->fused.data, side->fused.columns);
       for (std::int64_t i = 0; side->mask.present() && i < n; ++i) {
         if (side->mask(b, i)) continue;
         static_cast<T*>(side->log_sum)[b * n + i] = std::numeric_limits<T>::infinity();
@@ -223,14 +184,14 @@ class Forward {
   }
 
   void merge() const {
-    each_column(executor_, plan_.batch, present_columns_,
-                [&](std::int64_t b, std::int64_t p, std::int64_t token) {
-                  const Part into = part(b * plan_.runs);
-                  for (std::int64_t run = 1; run < plan_.runs; ++run) {
-                    add(into, part(b * plan_.runs + run), p);
-                  }
-                  finish_column(b, p, token, into);
-                });
+    each_token(executor_, plan_.batch, 1, present_columns_,
+               [&](std::int64_t b, std::int64_t p, std::int64_t token) {
+                 const Part into = part(b * plan_.runs);
+                 for (std::int64_t run = 1; run < plan_.runs; ++run) {
+                   add(into, part(b * plan_.runs + run), p);
+                 }
+                 finish_column(b, p, token, into);
+               });
   }
 
   // Adds column p of one part to another.

@@ -37,20 +37,6 @@ struct Plan {
   std::int64_t runs, run_rows, block_rows, block_columns;
 };
 
-// Calls body(b, p, token) for the p-th column present in batch element b, column number `token`,
-// on all workers.
-template <class F>
-void each_column(const Executor& executor, std::int64_t batch, const Presence& present, F&& body) {
-  constexpr std::int64_t kPerTask = 64;
-  const std::int64_t chunks = ceil_div(present.tokens(), kPerTask);
-  executor.run(batch * chunks, [&](std::int64_t task, int) {
-    const std::int64_t b = task / chunks, first = task % chunks * kPerTask;
-    const PresentTokens tokens = present.of(b);
-    const std::int64_t end = std::min(tokens.count, first + kPerTask);
-    for (std::int64_t p = first; p < end; ++p) body(b, p, tokens(p));
-  });
-}
-
 // By shape alone: what is masked does not move the cut.
 inline bool user_is_shorter(const BidirectionalFusionArgs& args) {
   return args.user.tokens.rows < args.item.tokens.rows;

@@ -119,25 +119,11 @@ class Backward {
     const T* log_sums = static_cast<const T*>(side.log_sum) + b * side.tokens.rows;
     for (std::int64_t i = 0; i < count; ++i) {
       out.log_sum[i] = log_sums[tokens(begin + i)];
-      out.delta[i] = delta(side.fused, b * side.tokens.rows + tokens(begin + i), out.grad_rows, i);
+      const std::int64_t width = side.fused.columns;
+      const std::int64_t row = b * side.tokens.rows + tokens(begin + i);
+      out.delta[i] =
+          product_with_row(side.fused.data, side.fused.dtype, row * width, width, out.grad_rows, i);
     }
-  }
-
-  // The product of a token's result with its incoming gradient.
-  static T delta(const MatrixOutput& fused, std::int64_t row, const RowPanels<T>& grads,
-                 std::int64_t i) {
-    return with_type(fused.dtype, [&]<class Source>(Source*) {
-      const Source* x = static_cast<const Source*>(fused.data) + row * fused.columns;
-      alignas(64) T lanes[kWidth] = {};
-      for (std::int64_t d = 0; d < fused.columns; d += kWidth) {
-        const T* g = grads.panel(d, i).data;
-        const std::int64_t count = std::min<std::int64_t>(kWidth, fused.columns - d);
-        for (std::int64_t c = 0; c < count; ++c) lanes[c] += static_cast<T>(widen(x[d + c])) * g[c];
-      }
-      T sum = 0;
-      for (const T lane : lanes) sum += lane;
-      return sum;
-    });
   }
 
   void run_task(Work& work, std::int64_t run) {
@@ -254,11 +240,11 @@ class Backward {
                       work.row_sums.value);
     }
     if (column_gradients_.tokens != nullptr) {
-      add_toward_columns(work.gradient, rows, columns, own.token_rows, width_,
+      add_toward_columns(work.gradient, rows, columns, own.token_rows, 0, width_,
                          work.column_sums.tokens + p * width_);
     }
     if (column_gradients_.value != nullptr) {
-      add_toward_columns(work.by_row, rows, columns, own.grad_rows, plan_.column_width,
+      add_toward_columns(work.by_row, rows, columns, own.grad_rows, 0, plan_.column_width,
                          work.column_sums.value + p * plan_.column_width);
     }
   }
@@ -271,38 +257,34 @@ class Backward {
   void finish(const BidirectionalSide& side, const BidirectionalGradients& to, std::int64_t row,
               const T* tokens, const T* value) const {
     const DType dtype = side.tokens.dtype;
-    if (to.tokens != nullptr) {
-      write_row(to.tokens, dtype, row, side.tokens.columns, tokens, scale_);
+    const std::int64_t width = side.tokens.columns, value_width = side.value.columns;
+    if (to.tokens != nullptr) write_row(to.tokens, dtype, row * width, width, tokens, scale_);
+    if (to.value != nullptr) {
+      write_row(to.value, dtype, row * value_width, value_width, value, T(1));
     }
-    if (to.value != nullptr) write_row(to.value, dtype, row, side.value.columns, value, T(1));
   }
 
   void clear(std::int64_t b) const {
     const auto clear_side = [b](const BidirectionalSide& side, const BidirectionalGradients& to) {
-      const DType dtype = side.tokens.dtype;
-      clear_missing(side.mask, b, side.tokens.rows, to.tokens, dtype, side.tokens.columns);
-      clear_missing(side.mask, b, side.tokens.rows, to.value, dtype, side.value.columns);
+      clear_missing(side.mask, b, side.tokens, to.tokens, side.tokens.columns);
+      clear_missing(side.mask, b, side.tokens, to.value, side.value.columns);
     };
     clear_side(rows_, row_gradients_);
     clear_side(columns_, column_gradients_);
   }
 
   void merge() const {
-    each_column(executor_, plan_.batch, present_columns_,
-                [&](std::int64_t b, std::int64_t p, std::int64_t token) {
-                  const Sums into = part(b * plan_.runs);
-                  for (std::int64_t run = 1; run < plan_.runs; ++run) {
-                    const Sums from = part(b * plan_.runs + run);
-                    add(into.tokens + p * width_, from.tokens + p * width_, width_);
-                    add(into.value + p * plan_.column_width, from.value + p * plan_.column_width,
-                        plan_.column_width);
-                  }
-                  finish_column(b, p, token, into);
-                });
-  }
-
-  static void add(T* into, const T* from, std::int64_t count) {
-    for (std::int64_t d = 0; d < count; ++d) into[d] += from[d];
+    each_token(executor_, plan_.batch, 1, present_columns_,
+               [&](std::int64_t b, std::int64_t p, std::int64_t token) {
+                 const Sums into = part(b * plan_.runs);
+                 for (std::int64_t run = 1; run < plan_.runs; ++run) {
+                   const Sums from = part(b * plan_.runs + run);
+                   add_to(into.tokens + p * width_, from.tokens + p * width_, width_);
+                   add_to(into.value + p * plan_.column_width, from.value + p * plan_.column_width,
+                          plan_.column_width);
+                 }
+                 finish_column(b, p, token, into);
+               });
   }
 
   const BidirectionalSide &rows_, &columns_;

@@ -112,13 +112,6 @@ class Contraction {
     }
   }
 
-  static MatrixView columns_of(MatrixView view, std::int64_t begin, std::int64_t end) {
-    const std::int64_t bytes = static_cast<std::int64_t>(size_of(view.dtype));
-    view.data = static_cast<const char*>(view.data) + begin * view.column_stride * bytes;
-    view.columns = end - begin;
-    return view;
-  }
-
   template <class To>
   void write(std::int64_t b, std::int64_t m0, std::int64_t m1, std::int64_t n0, std::int64_t n1,
              const T* sums, To* out) const {

@@ -4,6 +4,7 @@
 // before any loop starts. Scales are in the accumulation type of the inputs.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -168,10 +169,11 @@ struct AttentionFusionBackwardArgs {
   bool value_is_key = false;
 };
 
-// Whether attention_fusion leaves these sizes to its kernel for long rows, which keeps log_sum.
+// Whether attention_fusion leaves these sizes to its kernel for long rows, which keeps log_sum:
+// where products are large enough to be matrix products, and where a sample would take much memory.
+inline constexpr std::int64_t kMostTokens = 4096;
 inline bool is_long_attention(std::int64_t queries, std::int64_t tokens) {
-  constexpr std::int64_t kFew = 64;
-  return queries > kFew || tokens > kFew;
+  return std::min(queries, tokens) > 128 || std::max(queries, tokens) > kMostTokens;
 }
 
 // places[u, t] is the open candidate c of u, not chosen before, with the largest

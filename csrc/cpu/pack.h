@@ -37,6 +37,14 @@ decltype(auto) with_accumulator(DType dtype, F&& f) {
   return f(static_cast<float*>(nullptr));
 }
 
+// Columns [begin, end) of every matrix.
+inline MatrixView columns_of(MatrixView view, std::int64_t begin, std::int64_t end) {
+  const std::int64_t bytes = static_cast<std::int64_t>(size_of(view.dtype));
+  view.data = static_cast<const char*>(view.data) + begin * view.column_stride * bytes;
+  view.columns = end - begin;
+  return view;
+}
+
 // Blocks of kSize rows by kSize columns, transposed in registers: the d that were packed. Rows at
 // and beyond `count` become zeros.
 template <int kWidth, class Source, class RowPointer>

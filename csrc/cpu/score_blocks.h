@@ -113,7 +113,40 @@ template <class T, class Epilogue>
   }
 }
 
-// sums[i] += sum_j block[i][j] * values[j]: the sums are rows, `width` apart.
+// scale * products as a block; -inf beyond the last column. Where kPeaks, a column's peak becomes
+// the largest of its scores, unless it was larger.
+template <bool kPeaks, class T>
+[[gnu::noinline]] void write_scores(const T* left, std::int64_t rows, const T* right,
+                                    std::int64_t columns, std::int64_t depth, T scale, T* peaks,
+                                    T* block) {
+  using V = Vec<T>;
+  constexpr int kVectors = Tile<T>::kVectors;
+  alignas(64) T bias[kBlockColumns];
+  std::fill(std::fill_n(bias, columns, T(0)), bias + round_up(columns, Tile<T>::kWidth),
+            -std::numeric_limits<T>::infinity());
+  each_tile(left, rows, right, columns, depth,
+            [&]<int kRows>(std::int64_t i, int n, std::int64_t c, V(&x)[kRows][kVectors]) {
+              V peak[kVectors], add[kVectors];
+              for (int j = 0; j < kVectors; ++j) {
+                if constexpr (kPeaks) peak[j] = V::load(peaks + c + j * V::kSize);
+                add[j] = V::load(bias + c + j * V::kSize);
+              }
+#pragma GCC unroll 12
+              for (int r = 0; r < kRows; ++r) {
+                if (r >= n) break;
+                for (int j = 0; j < kVectors; ++j) {
+                  const V score = fused_multiply_add(x[r][j], V::broadcast(scale), add[j]);
+                  score.store(block + (i + r) * kBlockStride + c + j * V::kSize);
+                  if constexpr (kPeaks) peak[j] = maximum(peak[j], score);
+                }
+              }
+              if constexpr (kPeaks) {
+                for (int j = 0; j < kVectors; ++j) peak[j].store(peaks + c + j * V::kSize);
+              }
+            });
+}
+
+// sums[i] += sum_j block[i][j] * values[first + j]: the sums are rows, `width` apart.
 template <class T>
 [[gnu::noinline]] void add_toward_rows(const T* block, std::int64_t rows, std::int64_t columns,
                                        const RowPanels<T>& values, std::int64_t first,
@@ -129,13 +162,14 @@ template <class T>
   }
 }
 
-// sums[j] += sum_i block[i][j] * values[i].
+// sums[j] += sum_i block[i][j] * values[first + i].
 template <class T>
 [[gnu::noinline]] void add_toward_columns(const T* block, std::int64_t rows, std::int64_t columns,
-                                          const RowPanels<T>& values, std::int64_t width, T* sums) {
+                                          const RowPanels<T>& values, std::int64_t first,
+                                          std::int64_t width, T* sums) {
   constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
   for (std::int64_t d = 0; d < width; d += kWidth) {
-    const RightSide<T> right = values.panel(d, 0);
+    const RightSide<T> right = values.panel(d, first);
     for (std::int64_t p = 0; p < columns; p += kHeight) {
       const int n = static_cast<int>(std::min<std::int64_t>(kHeight, columns - p));
       multiply<T>(LeftSide<T, kBlockStride, 1>{block + p}, right, rows, n,
@@ -161,31 +195,106 @@ inline void multiply_by(T* values, std::int64_t count, T factor) {
   for (std::int64_t i = 0; i < count; ++i) values[i] *= factor;
 }
 
+// Softmaxes of rows over columns seen so far: of each row a peak, the total of exp(score - peak)
+// by vector lane, and the sum of what it attends to, under that peak.
+template <class T>
+struct RunningRows {
+  using V = Vec<T>;
+  T *peaks, *totals, *sums;
+  std::int64_t width;  // of a row of sums
+
+  void start(std::int64_t rows) const {
+    std::fill_n(peaks, rows, kNoPeak<T>);
+    std::fill_n(totals, rows * V::kSize, T(0));
+    std::fill_n(sums, rows * width, T(0));
+  }
+
+  // Raises the peak of row r to the largest of its scores, whole vectors of them.
+  void raise(std::int64_t r, const T* scores, std::int64_t columns) const {
+    V most = V::broadcast(peaks[r]);
+    for (std::int64_t c = 0; c < columns; c += V::kSize) most = maximum(most, V::load(scores + c));
+    const T peak = largest(most);
+    if (!(peak > peaks[r])) return;
+    const bool first = peaks[r] == kNoPeak<T>;
+    const T factor = raise_peak(peak, peaks[r]);
+    if (first) return;
+    multiply_by(totals + r * V::kSize, V::kSize, factor);
+    multiply_by(sums + r * width, width, factor);
+  }
+
+  T total(std::int64_t r) const { return sum_of_lanes(V::load(totals + r * V::kSize)); }
+};
+
 template <class T>
 inline T log_sum(T peak, T total) {
   return total == T(0) ? std::numeric_limits<T>::infinity() : peak + std::log(total);
 }
 
-// One row of a result.
 template <class T>
-void write_row(void* out, DType dtype, std::int64_t row, std::int64_t columns, const T* sums,
+inline void add_to(T* into, const T* from, std::int64_t count) {
+  for (std::int64_t d = 0; d < count; ++d) into[d] += from[d];
+}
+
+// The product of the row at element `at` of a result with a packed one.
+template <class T>
+T product_with_row(const void* data, DType dtype, std::int64_t at, std::int64_t columns,
+                   const RowPanels<T>& rows, std::int64_t row) {
+  constexpr std::int64_t kWidth = RowPanels<T>::kWidth;
+  return with_type(dtype, [&]<class Source>(Source*) {
+    const Source* x = static_cast<const Source*>(data) + at;
+    alignas(64) T lanes[kWidth] = {};
+    for (std::int64_t d = 0; d < columns; d += kWidth) {
+      const T* y = rows.panel(d, row).data;
+      const std::int64_t count = std::min(kWidth, columns - d);
+      for (std::int64_t c = 0; c < count; ++c) lanes[c] += static_cast<T>(widen(x[d + c])) * y[c];
+    }
+    T sum = 0;
+    for (const T lane : lanes) sum += lane;
+    return sum;
+  });
+}
+
+// A row of a result, from element `at` on.
+template <class T>
+void write_row(void* out, DType dtype, std::int64_t at, std::int64_t columns, const T* sums,
                T factor) {
   with_type(dtype, [&]<class Out>(Out*) {
-    Out* to = static_cast<Out*>(out) + row * columns;
+    Out* to = static_cast<Out*>(out) + at;
     for (std::int64_t d = 0; d < columns; ++d) narrow(sums[d] * factor, to + d);
   });
 }
 
-// Zeros for the tokens of batch element b that are missing, in a result [batch, tokens, columns].
-inline void clear_missing(const MaskView& mask, std::int64_t b, std::int64_t tokens, void* out,
-                          DType dtype, std::int64_t columns) {
+// Zeros for the tokens of batch element b that are missing, in columns [first, first + count) of a
+// result of `columns`.
+inline void clear_missing(const MaskView& mask, std::int64_t b, const MatrixView& side, void* out,
+                          std::int64_t columns, std::int64_t first, std::int64_t count) {
   if (!mask.present() || out == nullptr) return;
-  const std::size_t bytes = size_of(dtype) * static_cast<std::size_t>(columns);
-  for (std::int64_t i = 0; i < tokens; ++i) {
+  const auto bytes = static_cast<std::int64_t>(size_of(side.dtype));
+  for (std::int64_t i = 0; i < side.rows; ++i) {
     if (mask(b, i)) continue;
-    char* row = static_cast<char*>(out) + static_cast<std::size_t>(b * tokens + i) * bytes;
-    std::fill_n(row, bytes, char{0});
+    char* row = static_cast<char*>(out) + ((b * side.rows + i) * columns + first) * bytes;
+    std::fill_n(row, count * bytes, char{0});
   }
+}
+
+inline void clear_missing(const MaskView& mask, std::int64_t b, const MatrixView& side, void* out,
+                          std::int64_t columns) {
+  clear_missing(mask, b, side, out, columns, 0, columns);
+}
+
+// Calls body(unit, p, token) on all workers for the p-th token present, token number `token`, of
+// each unit; a batch element has `units_each` of them.
+template <class F>
+void each_token(const Executor& executor, std::int64_t units, std::int64_t units_each,
+                const Presence& present, F&& body) {
+  constexpr std::int64_t kPerTask = 64;
+  const std::int64_t chunks = ceil_div(present.tokens(), kPerTask);
+  executor.run(units * chunks, [&](std::int64_t task, int) {
+    const std::int64_t unit = task / chunks, first = task % chunks * kPerTask;
+    const PresentTokens tokens = present.of(unit / units_each);
+    const std::int64_t end = std::min(tokens.count, first + kPerTask);
+    for (std::int64_t p = first; p < end; ++p) body(unit, p, tokens(p));
+  });
 }
 
 }  // namespace fusionops::cpu::FUSIONOPS_ISA
