@@ -170,10 +170,9 @@ struct AttentionFusionBackwardArgs {
 };
 
 // Whether attention_fusion leaves these sizes to its kernel for long rows, which keeps log_sum:
-// where products are large enough to be matrix products, and where a sample would take much memory.
-inline constexpr std::int64_t kMostTokens = 4096;
+// where products are large enough to be matrix products, or sums are long.
 inline bool is_long_attention(std::int64_t queries, std::int64_t tokens) {
-  return std::min(queries, tokens) > 128 || std::max(queries, tokens) > kMostTokens;
+  return std::min(queries, tokens) > 128 || std::max(queries, tokens) > 256;
 }
 
 // places[u, t] is the open candidate c of u, not chosen before, with the largest

@@ -22,6 +22,7 @@ class LongForward {
         group_rows_(even_part(heads_.queries, ceil_div(heads_.queries, groups_), kHeight)),
         block_rows_(even_part(group_rows_, kBlockRows, kHeight)),
         dropout_(args.dropout_p, args.seed),
+        few_(heads_, executor.workers()),
         present_queries_(args.query_mask, heads_.batch, heads_.queries, executor),
         present_tokens_(args.mask, heads_.batch, heads_.tokens, executor) {}
 
@@ -35,6 +36,7 @@ class LongForward {
     Scratch<T> sums(workers, group_rows_ * width);
     executor_.run(heads_.batch * heads_.heads * groups_, [&](std::int64_t task, int worker) {
       Work work;
+      work.worker = worker;
       work.b = task / groups_ / heads_.heads;
       work.h = task / groups_ % heads_.heads;
       work.rows = present_queries_.of(work.b);
@@ -55,6 +57,7 @@ class LongForward {
   static constexpr std::int64_t kLeastRows = 120;         // of a group
 
   struct Work {
+    int worker;
     std::int64_t b, h;
     std::int64_t i0, i1;  // the group, of the queries present
     PresentTokens rows, columns;
@@ -62,24 +65,28 @@ class LongForward {
     RowPanels<T> values;
     T* block;  // scores, becoming exponentials
     RunningRows<T> running;
+    RowPointers<T> query_rows, key_rows;  // instead, where they are few
   };
 
-  void run_task(Work& work, std::int64_t begin) const {
+  void run_task(Work& work, std::int64_t begin) {
     if (begin == 0) clear(work.b, work.h);
     work.i0 = std::min(work.rows.count, begin);
     work.i1 = std::min(work.rows.count, begin + group_rows_);
     if (work.i0 == work.i1) return;
-    pack_tokens<kHeight>(heads_.query(work.h), work.b, work.rows, work.i0, work.i1, work.queries);
+    load_queries(work);
     work.running.start(work.i1 - work.i0);
     for (std::int64_t p = 0; p < work.columns.count; p += heads_.block_columns) {
       const std::int64_t end = std::min(work.columns.count, p + heads_.block_columns);
-      pack_tokens<kWidth>(heads_.key(work.h), work.b, work.columns, p, end, work.panels);
-      copy_tokens(heads_.value(work.h), work.b, work.columns, p, end, work.values);
+      load_keys(work, p, end);
+      if (!heads_.few) {
+        copy_tokens(heads_.value(work.h), work.b, work.columns, p, end, work.values);
+      }
       each_block(work, [&](std::int64_t r, std::int64_t rows) {
         score(work, r, rows, end - p);
         exponentiate(work, r, rows, p, end - p);
-        add_toward_rows(work.block, rows, end - p, work.values, 0, heads_.value_width,
-                        work.running.sums + r * heads_.value_width);
+        heads_.few ? add_few(work, p, end)
+                   : add_toward_rows(work.block, rows, end - p, work.values, 0, heads_.value_width,
+                                     work.running.sums + r * heads_.value_width);
       });
     }
     for (std::int64_t r = 0; r < work.i1 - work.i0; ++r) finish(work, r);
@@ -93,9 +100,40 @@ class LongForward {
     for (std::int64_t r = 0; r < count; r += block_rows_) body(r, std::min(block_rows_, count - r));
   }
 
+  void load_queries(Work& work) {
+    const MatrixView query = heads_.query(work.h);
+    if (heads_.few) {
+      work.query_rows = few_.gather(2, query, work.b, work.rows, work.i0, work.i1, work.worker);
+    } else {
+      pack_tokens<kHeight>(query, work.b, work.rows, work.i0, work.i1, work.queries);
+    }
+  }
+
+  void load_keys(Work& work, std::int64_t p, std::int64_t end) {
+    const MatrixView key = heads_.key(work.h);
+    if (heads_.few) {
+      work.key_rows = few_.gather(0, key, work.b, work.columns, p, end, work.worker);
+    } else {
+      pack_tokens<kWidth>(key, work.b, work.columns, p, end, work.panels);
+    }
+  }
+
   void score(Work& work, std::int64_t r, std::int64_t rows, std::int64_t columns) const {
-    write_scores<false>(work.queries + r * heads_.depth, rows, work.panels, columns, heads_.depth,
-                        static_cast<T>(args_.scale), static_cast<T*>(nullptr), work.block);
+    const T scale = static_cast<T>(args_.scale);
+    if (heads_.few) {
+      write_few_products(work.query_rows, rows, work.key_rows, columns, heads_.row_width, scale,
+                         work.block);
+    } else {
+      write_scores<false>(work.queries + r * heads_.depth, rows, work.panels, columns, heads_.depth,
+                          scale, static_cast<T*>(nullptr), work.block);
+    }
+  }
+
+  void add_few(Work& work, std::int64_t p, std::int64_t end) {
+    const RowPointers<T> values =
+        few_.gather(1, heads_.value(work.h), work.b, work.columns, p, end, work.worker);
+    add_few_toward_rows(work.block, work.i1 - work.i0, values, end - p, heads_.value_row_width,
+                        work.running.sums, heads_.value_width, few_.sums(work.worker));
   }
 
   std::int64_t first_weight(const Work& work, std::int64_t r) const {
@@ -136,7 +174,7 @@ class LongForward {
               work.running.sums + r * heads_.value_width, total == T(0) ? T(0) : 1 / total);
   }
 
-  void write_weights(Work& work) const {
+  void write_weights(Work& work) {
     if (work.columns.count < heads_.tokens) {
       for (std::int64_t r = 0; r < work.i1 - work.i0; ++r) {
         std::fill_n(static_cast<T*>(args_.weights) + first_weight(work, r), heads_.tokens, T(0));
@@ -144,7 +182,7 @@ class LongForward {
     }
     for (std::int64_t p = 0; p < work.columns.count; p += heads_.block_columns) {
       const std::int64_t end = std::min(work.columns.count, p + heads_.block_columns);
-      pack_tokens<kWidth>(heads_.key(work.h), work.b, work.columns, p, end, work.panels);
+      load_keys(work, p, end);
       each_block(work, [&](std::int64_t r, std::int64_t rows) {
         score(work, r, rows, end - p);
         for (std::int64_t i = r; i < r + rows; ++i) {
@@ -184,6 +222,7 @@ class LongForward {
   const AttentionHeads<T> heads_;
   const std::int64_t groups_, group_rows_, block_rows_;
   const Dropout dropout_;
+  FewRows<T> few_;
   const Presence present_queries_, present_tokens_;
 };
 

@@ -2,8 +2,8 @@
 // by attention_fusion.cpp. And what its two passes share.
 #pragma once
 
+#include "cpu/few_queries.h"
 #include "cpu/philox.h"
-#include "cpu/score_blocks.h"
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
 
@@ -22,6 +22,9 @@ class AttentionHeads {
         depth(args.key.columns / heads),
         value_depth(args.value.columns / heads),
         value_width(round_up(value_depth, Tile<T>::kWidth)),
+        row_width(round_up(depth, Vec<T>::kSize)),
+        value_row_width(round_up(value_depth, Vec<T>::kSize)),
+        few(queries <= kFewQueries),
         args_(args),
         query_(args.query) {
     if (query_.batch == 1) query_.batch_stride = 0;
@@ -49,11 +52,42 @@ class AttentionHeads {
 
   const std::int64_t batch, heads, queries, tokens;
   const std::int64_t depth, value_depth, value_width;  // of a head; in whole panels
+  const std::int64_t row_width, value_row_width;       // in whole vectors
+  const bool few;                                      // products row by row: few_queries.h
   std::int64_t most_rows, block_columns;
 
  private:
   const AttentionFusionArgs& args_;
   MatrixView query_;
+};
+
+// Scratch of one worker for products row by row.
+template <class T>
+struct FewRows {
+  FewRows(const AttentionHeads<T>& heads, int workers)
+      : width_(std::max(heads.row_width, heads.value_row_width)),
+        rows_(heads.few ? heads.block_columns : 0),
+        queries_(heads.few ? kFewQueries : 0),
+        pointers_(workers, 2 * (rows_ + queries_)),
+        copies_(workers, 2 * (rows_ + queries_) * width_),
+        sums_(workers, queries_ * width_) {}
+
+  // Keys, values, queries and incoming gradients are places 0 to 3.
+  RowPointers<T> gather(int place, const MatrixView& side, std::int64_t b,
+                        const PresentTokens& tokens, std::int64_t begin, std::int64_t end,
+                        int worker) {
+    const std::int64_t before = std::min(place, 2) * rows_ + std::max(place - 2, 0) * queries_;
+    const T** const rows = pointers_.of(worker) + before;
+    gather_tokens(side, b, tokens, begin, end, copies_.of(worker) + before * width_, rows);
+    return rows;
+  }
+
+  T* sums(int worker) { return sums_.of(worker); }
+
+ private:
+  const std::int64_t width_, rows_, queries_;
+  Scratch<const T*> pointers_;
+  Scratch<T> copies_, sums_;
 };
 
 // What the dropout multiplies the weights of one query with, for tokens [p, p + count) of those
@@ -70,5 +104,40 @@ void dropout_factors(const Dropout& dropout, std::int64_t first_weight, const Pr
     for (; c < count && tokens(p + c) < begin + span; ++c) factors[c] = some[tokens(p + c) - begin];
   }
 }
+
+// The gradient of queries that all samples share: parts, a run of samples each, added in ascending
+// order, kChain at a time.
+template <class T>
+class SharedSums {
+ public:
+  SharedSums(std::int64_t parts, std::int64_t size)
+      : parts_(parts), size_(size), sums_(1, parts * size) {}
+
+  T* part(std::int64_t number) { return sums_.of(0) + number * size_; }
+
+  void start(const Executor& executor) {
+    executor.run(parts_, [&](std::int64_t k, int) { std::fill_n(part(k), size_, T(0)); });
+  }
+
+  void finish(void* out, DType dtype, const Executor& executor) {
+    constexpr std::int64_t kPerTask = 64;
+    executor.run(ceil_div(size_, kPerTask), [&](std::int64_t task, int) {
+      const std::int64_t end = std::min(size_, (task + 1) * kPerTask);
+      for (std::int64_t i = task * kPerTask; i < end; ++i) {
+        T total = 0;
+        for (std::int64_t first = 0; first < parts_; first += kChain) {
+          T sum = 0;
+          for (std::int64_t k = first; k < std::min(parts_, first + kChain); ++k) sum += part(k)[i];
+          total += sum;
+        }
+        with_type(dtype, [&]<class Out>(Out*) { narrow(total, static_cast<Out*>(out) + i); });
+      }
+    });
+  }
+
+ private:
+  const std::int64_t parts_, size_;
+  Scratch<T> sums_;
+};
 
 }  // namespace fusionops::cpu::FUSIONOPS_ISA

@@ -9,6 +9,8 @@
 // of G and P made where they stand. What goes to tokens is summed up over the groups; a run's sums
 // are a part, and parts are added in ascending order. The cut depends on the shapes alone.
 // Bound: 5 products, 10 Q M D operations, and Q M exponentials.
+#include <tuple>
+
 #include "cpu/long_attention.h"
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
@@ -37,14 +39,16 @@ class LongBackward {
         keeps_sums_(runs_ > 1 || run_rows_ > group_rows_),
         sum_rows_(keeps_sums_ ? heads_.tokens : heads_.block_columns),
         dropout_(args_.dropout_p, args_.seed),
+        few_(heads_, executor.workers()),
+        key_gradient_(backward.key, args_.key, heads_.heads),
+        value_gradient_(backward.value, args_.value, heads_.heads),
         present_queries_(args_.query_mask, heads_.batch, heads_.queries, executor),
         present_tokens_(args_.mask, heads_.batch, heads_.tokens, executor),
         parts_(
             runs_ == 1 ? executor.workers() : static_cast<int>(heads_.batch * heads_.heads * runs_),
             sum_rows_ * (key_width_ + value_width_)),
-        query_parts_(1, shared_ && backward.query != nullptr
-                            ? batches_ * heads_.queries * args_.query.columns
-                            : 0) {}
+        shared_sums_(shared_ && backward.query != nullptr ? batches_ : 0,
+                     heads_.queries * args_.query.columns) {}
 
   void run() {
     const int workers = executor_.workers();
@@ -52,9 +56,10 @@ class LongBackward {
     Scratch<T> queries(workers, group_rows_ * query_elements());
     Scratch<T> tokens(workers, padded * (heads_.depth + width_ + heads_.value_depth));
     Scratch<T> blocks(workers, (edited_ ? 4 : 2) * kBlockSize);
-    start_shared();
+    shared_sums_.start(executor_);
     executor_.run(batches_ * heads_.heads * runs_, [&](std::int64_t task, int worker) {
       Work work;
+      work.worker = worker;
       work.queries = Queries(queries.of(worker), *this);
       work.panels = tokens.of(worker);
       work.values = work.panels + padded * heads_.depth;
@@ -66,15 +71,18 @@ class LongBackward {
       work.extra = work.weights + kBlockSize;
       work.h = task / runs_ % heads_.heads;
       const std::int64_t batch = task / runs_ / heads_.heads;
-      work.shared = query_parts_.of(0) + batch * heads_.queries * args_.query.columns;
+      work.shared = shared_sums_.part(batch);
       const std::int64_t end = std::min(heads_.batch, (batch + 1) * samples_);
       for (work.b = batch * samples_; work.b < end; ++work.b) {
         work.sums = part(runs_ == 1 ? worker : task);
         run_sample(work, task % runs_);
       }
+      finish_streaming();
     });
     if (runs_ > 1) merge();
-    finish_shared();
+    if (shared_ && backward_.query != nullptr) {
+      shared_sums_.finish(backward_.query, args_.query.dtype, executor_);
+    }
   }
 
  private:
@@ -82,7 +90,7 @@ class LongBackward {
   static constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
   static constexpr int kVectors = Tile<T>::kVectors;
   static constexpr std::int64_t kBlockBytes = 64 * 1024;  // of packed tokens, or queries
-  static constexpr std::int64_t kLeastRows = 160, kTasks = 64, kChain = 256;
+  static constexpr std::int64_t kLeastRows = 160, kTasks = 64;
   static constexpr std::int64_t kPartRows =
       2;  // times queries and tokens: the most that parts take
 
@@ -115,6 +123,7 @@ class LongBackward {
   };
 
   struct Work {
+    int worker;
     std::int64_t b, h;
     PresentTokens rows, columns;
     std::int64_t i0, i1;  // the group, of the queries present
@@ -124,6 +133,7 @@ class LongBackward {
     T *softmax, *gradient;  // P and G
     T *weights, *extra;     // P after dropout, the factors at first; gradients of the weights
     Sums sums;
+    RowPointers<T> query_rows, grad_rows, key_rows, value_rows;  // as well, where they are few
     T* shared;  // where the gradient of shared queries goes
   };
 
@@ -143,7 +153,7 @@ class LongBackward {
     return {data, data + sum_rows_ * key_width_};
   }
 
-  void run_sample(Work& work, std::int64_t run) const {
+  void run_sample(Work& work, std::int64_t run) {
     work.rows = present_queries_.of(work.b);
     work.columns = present_tokens_.of(work.b);
     if (run == 0) clear(work.b, work.h);
@@ -164,13 +174,18 @@ class LongBackward {
     std::fill_n(work.sums.values, columns * value_width_, T(0));
   }
 
-  void run_group(Work& work) const {
+  void run_group(Work& work) {
     const std::int64_t count = work.i1 - work.i0;
     pack_queries(work);
     if (backward_.grad_weights != nullptr) add_weight_products(work);
     for (std::int64_t p = 0; p < work.columns.count; p += heads_.block_columns) {
       const std::int64_t columns = std::min(heads_.block_columns, work.columns.count - p);
       pack_columns_of(work, p, columns);
+      if (heads_.few) {
+        write_gradients(work, 0, count, p, columns);
+        add_few_products(work, count, p, columns);
+        continue;
+      }
       if (!keeps_sums_) start_sums(work, columns);
       for (std::int64_t r = 0; r < count; r += block_rows_) {
         const std::int64_t rows = std::min(block_rows_, count - r);
@@ -182,7 +197,7 @@ class LongBackward {
     for (std::int64_t r = 0; r < count; ++r) finish_query(work, r);
   }
 
-  void pack_queries(Work& work) const {
+  void pack_queries(Work& work) {
     const std::int64_t count = work.i1 - work.i0, padded = round_up(count, kHeight);
     const MatrixView query = heads_.query(work.h), grad = heads_.head(backward_.grad, work.h);
     Queries& to = work.queries;
@@ -190,6 +205,11 @@ class LongBackward {
     pack_tokens<kHeight>(grad, work.b, work.rows, work.i0, work.i1, to.grads);
     copy_tokens(query, work.b, work.rows, work.i0, work.i1, to.rows_of_queries);
     copy_tokens(grad, work.b, work.rows, work.i0, work.i1, to.rows_of_grads);
+    if (heads_.few) {
+      const auto [b, i0, i1] = std::tuple(work.b, work.i0, work.i1);
+      work.query_rows = few_.gather(2, query, b, work.rows, i0, i1, work.worker);
+      work.grad_rows = few_.gather(3, grad, b, work.rows, i0, i1, work.worker);
+    }
     std::fill_n(to.sums, count * width_, T(0));
     std::fill(to.log_sum + count, to.log_sum + padded, std::numeric_limits<T>::infinity());
     std::fill(to.delta + count, to.delta + padded, T(0));
@@ -203,8 +223,14 @@ class LongBackward {
     }
   }
 
-  void pack_columns_of(Work& work, std::int64_t p, std::int64_t columns) const {
+  void pack_columns_of(Work& work, std::int64_t p, std::int64_t columns) {
     const std::int64_t end = p + columns;
+    if (heads_.few) {
+      const PresentTokens& tokens = work.columns;
+      work.key_rows = few_.gather(0, heads_.key(work.h), work.b, tokens, p, end, work.worker);
+      work.value_rows = few_.gather(1, heads_.value(work.h), work.b, tokens, p, end, work.worker);
+      return;
+    }
     pack_tokens<kWidth>(heads_.key(work.h), work.b, work.columns, p, end, work.panels);
     if (!backward_.value_is_key) {
       pack_tokens<kWidth>(heads_.value(work.h), work.b, work.columns, p, end, work.values);
@@ -215,7 +241,7 @@ class LongBackward {
   }
 
   // The part of delta that comes with gradients of the weights.
-  void add_weight_products(Work& work) const {
+  void add_weight_products(Work& work) {
     for (std::int64_t p = 0; p < work.columns.count; p += heads_.block_columns) {
       const std::int64_t columns = std::min(heads_.block_columns, work.columns.count - p);
       pack_columns_of(work, p, columns);
@@ -259,13 +285,23 @@ class LongBackward {
   [[gnu::noinline]] void write_softmax(Work& work, std::int64_t r, std::int64_t rows,
                                        std::int64_t columns) const {
     const V scale = V::broadcast(static_cast<T>(args_.scale));
+    const T* log_sums = work.queries.log_sum + r;
+    if (heads_.few) {
+      write_few_products(work.query_rows, rows, work.key_rows, columns, heads_.row_width, T(1),
+                         work.softmax);
+      each_vector(rows, columns, [&](std::int64_t i, std::int64_t at) {
+        const V score = V::load(work.softmax + at) * scale;
+        exponential(score - V::broadcast(log_sums[i])).store(work.softmax + at);
+      });
+      return;
+    }
     each_tile(
         work.queries.panels + r * heads_.depth, rows, work.panels, columns, heads_.depth,
         [&]<int kRows>(std::int64_t i, int, std::int64_t c, V(&x)[kRows][kVectors]) {
           T* out = work.softmax + i * kBlockStride + c;
 #pragma GCC unroll 12
           for (int k = 0; k < kRows; ++k) {
-            const V log_sum = V::broadcast(work.queries.log_sum[r + i + k]);
+            const V log_sum = V::broadcast(log_sums[i + k]);
             for (int j = 0; j < kVectors; ++j) {
               exponential(x[k][j] * scale - log_sum).store(out + k * kBlockStride + j * V::kSize);
             }
@@ -273,30 +309,52 @@ class LongBackward {
         });
   }
 
+  // Calls body(row, place) for every vector of a block.
+  template <class F>
+  static void each_vector(std::int64_t rows, std::int64_t columns, F&& body) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t c = 0; c < columns; c += V::kSize) body(i, i * kBlockStride + c);
+    }
+  }
+
   // G of a block whose P stands; kEdited: with dropout or gradients of the weights.
   template <bool kEdited>
   [[gnu::noinline]] void write_gradient(Work& work, std::int64_t r, std::int64_t rows,
                                         std::int64_t columns) const {
-    const V scale = V::broadcast(static_cast<T>(args_.scale));
+    const T* deltas = work.queries.delta + r;
+    if (heads_.few) {
+      write_few_products(work.grad_rows, rows, work.value_rows, columns, heads_.value_row_width,
+                         T(1), work.gradient);
+      each_vector(rows, columns, [&](std::int64_t i, std::int64_t at) {
+        write_slope<kEdited>(work, at, V::load(work.gradient + at), V::broadcast(deltas[i]));
+      });
+      return;
+    }
     each_tile(work.queries.grads + r * heads_.value_depth, rows, work.values, columns,
               heads_.value_depth,
               [&]<int kRows>(std::int64_t i, int, std::int64_t c, V(&x)[kRows][kVectors]) {
 #pragma GCC unroll 12
                 for (int k = 0; k < kRows; ++k) {
-                  const V delta = V::broadcast(work.queries.delta[r + i + k]);
+                  const V delta = V::broadcast(deltas[i + k]);
                   for (int j = 0; j < kVectors; ++j) {
                     const std::int64_t at = (i + k) * kBlockStride + c + j * V::kSize;
-                    const V softmax = V::load(work.softmax + at);
-                    V slope = x[k][j];
-                    if constexpr (kEdited) {
-                      const V factor = V::load(work.weights + at);
-                      slope = (slope + V::load(work.extra + at)) * factor;
-                      (softmax * factor).store(work.weights + at);
-                    }
-                    (softmax * scale * (slope - delta)).store(work.gradient + at);
+                    write_slope<kEdited>(work, at, x[k][j], delta);
                   }
                 }
               });
+  }
+
+  // G at `at`, from the product of an incoming gradient with a value.
+  template <bool kEdited>
+  [[gnu::always_inline]] void write_slope(Work& work, std::int64_t at, V slope, V delta) const {
+    const V softmax = V::load(work.softmax + at);
+    if constexpr (kEdited) {
+      const V factor = V::load(work.weights + at);
+      slope = (slope + V::load(work.extra + at)) * factor;
+      (softmax * factor).store(work.weights + at);
+    }
+    (softmax * V::broadcast(static_cast<T>(args_.scale)) * (slope - delta))
+        .store(work.gradient + at);
   }
 
   void write_gradients(Work& work, std::int64_t r, std::int64_t rows, std::int64_t p,
@@ -326,6 +384,25 @@ class LongBackward {
     } else if (backward_.value != nullptr) {
       add_toward_columns(work.weights, rows, columns, queries.rows_of_grads, r, value_width_,
                          work.sums.values + p * value_width_);
+    }
+  }
+
+  // The same for few queries, which meet a block of tokens once.
+  void add_few_products(Work& work, std::int64_t rows, std::int64_t p, std::int64_t columns) {
+    if (backward_.query != nullptr) {
+      add_few_toward_rows(work.gradient, rows, work.key_rows, columns, heads_.row_width,
+                          work.queries.sums, width_, few_.sums(work.worker));
+    }
+    const auto [b, h, tokens] = std::tuple(work.b, work.h, work.columns);
+    const Summands<T> keys{work.gradient, 1, kBlockStride, work.query_rows, rows};
+    const Summands<T> values{work.weights, 1, kBlockStride, work.grad_rows, rows};
+    if (backward_.key != nullptr && backward_.value_is_key) {
+      key_gradient_.write(b, h, tokens, p, columns, work.sums.keys, keys, values);
+    } else if (backward_.key != nullptr) {
+      key_gradient_.write(b, h, tokens, p, columns, work.sums.keys, keys);
+    }
+    if (backward_.value != nullptr) {
+      value_gradient_.write(b, h, tokens, p, columns, work.sums.values, values);
     }
   }
 
@@ -387,35 +464,6 @@ class LongBackward {
                });
   }
 
-  void start_shared() const {
-    if (!shared_ || backward_.query == nullptr) return;
-    const std::int64_t size = heads_.queries * args_.query.columns;
-    executor_.run(batches_, [&](std::int64_t batch, int) {
-      std::fill_n(query_parts_.of(0) + batch * size, size, T(0));
-    });
-  }
-
-  // Adds the parts in ascending order, kChain at a time.
-  void finish_shared() const {
-    if (!shared_ || backward_.query == nullptr) return;
-    const std::int64_t size = heads_.queries * args_.query.columns;
-    with_type(args_.query.dtype, [&]<class Out>(Out*) {
-      executor_.run(heads_.queries, [&](std::int64_t query, int) {
-        const std::int64_t first = query * args_.query.columns;
-        for (std::int64_t i = first; i < first + args_.query.columns; ++i) {
-          T total = 0;
-          for (std::int64_t begin = 0; begin < batches_; begin += kChain) {
-            T sum = 0;
-            const std::int64_t end = std::min(batches_, begin + kChain);
-            for (std::int64_t k = begin; k < end; ++k) sum += query_parts_.of(0)[k * size + i];
-            total += sum;
-          }
-          narrow(total, static_cast<Out*>(backward_.query) + i);
-        }
-      });
-    });
-  }
-
   const AttentionFusionBackwardArgs& backward_;
   const AttentionFusionArgs& args_;
   const Executor& executor_;
@@ -428,8 +476,11 @@ class LongBackward {
   const bool keeps_sums_;
   const std::int64_t sum_rows_;
   const Dropout dropout_;
+  FewRows<T> few_;
+  const TokenGradient<T> key_gradient_, value_gradient_;
   const Presence present_queries_, present_tokens_;
-  mutable Scratch<T> parts_, query_parts_;
+  mutable Scratch<T> parts_;
+  SharedSums<T> shared_sums_;
 };
 
 }  // namespace
