@@ -18,32 +18,40 @@ struct RaggedView {
   bool present() const { return offsets != nullptr; }
 };
 
-// Throws std::out_of_range (an IndexError in Python) unless the offsets rise from 0 to the number
-// of indices and every index names one of `columns` items.
-inline void check_ragged(const RaggedView& list, std::int64_t columns, const char* name) {
+// Throws std::out_of_range (an IndexError in Python) unless the offsets of `rows` lists rise from 0
+// to `size`. `name` begins the message.
+inline void check_offsets(const std::int64_t* offsets, std::int64_t rows, std::int64_t size,
+                          const std::string& name) {
+  const auto fail = [&](const std::string& what) { throw std::out_of_range(name + what); };
+  if (offsets[0] != 0) fail(" must start at 0, got " + std::to_string(offsets[0]));
+  for (std::int64_t i = 0; i < rows; ++i) {
+    if (offsets[i + 1] < offsets[i]) {
+      fail(" must not fall, got " + std::to_string(offsets[i]) + " then " +
+           std::to_string(offsets[i + 1]) + " at position " + std::to_string(i + 1));
+    }
+  }
+  if (offsets[rows] != size) {
+    fail(" must end at the number of entries (" + std::to_string(size) + "), got " +
+         std::to_string(offsets[rows]));
+  }
+}
+
+// The same unless every index names one of `columns` items.
+inline void check_indices(const std::int64_t* indices, std::int64_t size, std::int64_t columns,
+                          const std::string& name) {
+  for (std::int64_t i = 0; i < size; ++i) {
+    if (indices[i] < 0 || indices[i] >= columns) {
+      throw std::out_of_range(name + ": index " + std::to_string(indices[i]) + " at position " +
+                              std::to_string(i) + " is out of range for " +
+                              std::to_string(columns) + " items");
+    }
+  }
+}
+
+inline void check_ragged(const RaggedView& list, std::int64_t columns, const std::string& name) {
   if (!list.present()) return;
-  const auto fail = [name](const std::string& what) {
-    throw std::out_of_range(std::string(name) + what);
-  };
-  if (list.offsets[0] != 0) {
-    fail(": offsets must start at 0, got " + std::to_string(list.offsets[0]));
-  }
-  for (std::int64_t i = 0; i < list.rows; ++i) {
-    if (list.offsets[i + 1] < list.offsets[i]) {
-      fail(": offsets must not fall, got " + std::to_string(list.offsets[i]) + " then " +
-           std::to_string(list.offsets[i + 1]) + " at position " + std::to_string(i + 1));
-    }
-  }
-  if (list.offsets[list.rows] != list.size) {
-    fail(": the last offset must be the number of indices (" + std::to_string(list.size) +
-         "), got " + std::to_string(list.offsets[list.rows]));
-  }
-  for (std::int64_t i = 0; i < list.size; ++i) {
-    if (list.indices[i] < 0 || list.indices[i] >= columns) {
-      fail(": index " + std::to_string(list.indices[i]) + " at position " + std::to_string(i) +
-           " is out of range for " + std::to_string(columns) + " items");
-    }
-  }
+  check_offsets(list.offsets, list.rows, list.size, name + ": offsets");
+  check_indices(list.indices, list.size, columns, name);
 }
 
 // The same lists with every row sorted, so that membership is a binary search. Lists that come

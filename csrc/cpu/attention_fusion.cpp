@@ -49,32 +49,6 @@ struct Cut {
   static constexpr std::int64_t kTasks = 64;
 };
 
-// One side of a block: its pointers and what had to be copied.
-template <class T>
-class BlockRows {
- public:
-  BlockRows(const MatrixView& side, std::int64_t heads, std::int64_t block, int workers)
-      : rows_(side, heads),
-        pointers_(workers, block * heads * side.rows),
-        copies_(workers, block * heads * rows_.scratch()) {}
-
-  void gather(std::int64_t unit, std::int64_t b, std::int64_t head, const MaskView& mask,
-              const T* zeros, int worker) {
-    rows_.gather(b, head, mask, zeros, pointers_.of(worker) + unit * rows_.rows(),
-                 copies_.of(worker) + unit * rows_.scratch());
-  }
-  RowPointers<T> of(std::int64_t unit, int worker) const {
-    return pointers_.of(worker) + unit * rows_.rows();
-  }
-  std::int64_t count() const { return rows_.rows(); }
-  std::int64_t width() const { return rows_.width(); }
-
- private:
-  HeadRows<T> rows_;
-  Scratch<const T*> pointers_;
-  Scratch<T> copies_;
-};
-
 // Samples [begin, end) that are computed together; a unit is one head of one of them.
 struct Block {
   std::int64_t begin, end, heads, queries;
@@ -92,6 +66,44 @@ struct Block {
   }
 };
 
+// One side of a block: its pointers and what had to be copied.
+template <class T>
+class BlockRows {
+ public:
+  BlockRows(const MatrixView& side, std::int64_t heads, std::int64_t block, int workers)
+      : heads_(heads),
+        block_(block),
+        rows_(side, heads),
+        pointers_(workers, block * heads * side.rows),
+        copies_(workers, block * rows_.scratch()) {}
+
+  void gather(const Block& block, const MaskView& mask, const T* zeros, int worker) {
+    const T** pointers = pointers_.of(worker);
+    T* copies = copies_.of(worker);
+    for (std::int64_t b = block.begin; b < block.end; ++b) {
+      rows_.gather(b, b + block_, mask, zeros, pointers, copies);
+      pointers += heads_ * rows_.rows();
+      copies += rows_.scratch();
+    }
+  }
+  RowPointers<T> of(std::int64_t unit, int worker) const {
+    return pointers_.of(worker) + unit * rows_.rows();
+  }
+  std::int64_t count() const { return rows_.rows(); }
+  std::int64_t width() const { return rows_.width(); }
+
+ private:
+  const std::int64_t heads_, block_;
+  HeadRows<T> rows_;
+  Scratch<const T*> pointers_;
+  Scratch<T> copies_;
+};
+
+bool same_memory(const MatrixView& a, const MatrixView& b) {
+  return a.data == b.data && a.columns == b.columns && a.batch_stride == b.batch_stride &&
+         a.row_stride == b.row_stride && a.column_stride == b.column_stride;
+}
+
 // What both passes begin with: the rows of a block, and the scores of its queries with its tokens.
 template <class T>
 class Attention {
@@ -101,8 +113,9 @@ class Attention {
         cut_(Cut::of(args, static_cast<T*>(nullptr))),
         query_(args.query, args.num_heads, cut_.block, executor.workers()),
         key_(args.key, args.num_heads, cut_.block, executor.workers()),
-        value_(args.value, args.num_heads, cut_.block, executor.workers()),
-        longest_(std::max(key_.width(), value_.width())),
+        value_is_key_(same_memory(args.key, args.value)),
+        own_value_(args.value, args.num_heads, value_is_key_ ? 0 : cut_.block, executor.workers()),
+        longest_(std::max(key_.width(), own_value_.width())),
         zeros_(1, longest_),
         waste_(executor.workers(), longest_),
         scores_(executor.workers(), score_matrices * matrix()),
@@ -129,12 +142,11 @@ class Attention {
   const T* zeros() const { return zeros_.of(0); }
 
   void gather(const Block& block, int worker) {
-    block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t head) {
-      query_.gather(u, b, head, args_.query_mask, zeros(), worker);
-      key_.gather(u, b, head, args_.mask, zeros(), worker);
-      value_.gather(u, b, head, args_.mask, zeros(), worker);
-    });
+    query_.gather(block, args_.query_mask, zeros(), worker);
+    key_.gather(block, args_.mask, zeros(), worker);
+    if (!value_is_key_) own_value_.gather(block, args_.mask, zeros(), worker);
   }
+  const BlockRows<T>& value() const { return value_is_key_ ? key_ : own_value_; }
 
   // out[m][q]: scaled products of every query, or incoming gradient, with the tokens of its unit.
   void products(const Block& block, const BlockRows<T>& left, const BlockRows<T>& right,
@@ -210,7 +222,9 @@ class Attention {
 
   const AttentionFusionArgs& args_;
   const Cut cut_;
-  BlockRows<T> query_, key_, value_;
+  BlockRows<T> query_, key_;
+  const bool value_is_key_;
+  BlockRows<T> own_value_;
   const std::int64_t longest_;
   Scratch<T> zeros_, waste_, scores_;
   const Dropout dropout_;
@@ -276,7 +290,7 @@ class Forward : Attention<T> {
     if (args.weights != nullptr) write_weights(block, scores);
     block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t head) {
       const Summands<T> values{scores + u * block.queries, 1, this->cut_.stride,
-                               this->value_.of(u, worker), this->value_.count()};
+                               this->value().of(u, worker), this->value().count()};
       out_.write(b, head, {}, nullptr, worker, values);  // no mask: a missing query has weights 0
     });
   }
@@ -342,11 +356,9 @@ class Backward : Attention<T> {
     const auto& args = this->args_;
     T *weights = this->scores(worker, 0), *slopes = this->scores(worker, 1);
     this->gather(block, worker);
-    block.each_unit([&](std::int64_t u, std::int64_t b, std::int64_t head) {
-      grad_.gather(u, b, head, args.query_mask, this->zeros(), worker);
-    });
+    grad_.gather(block, args.query_mask, this->zeros(), worker);
     this->products(block, this->query_, this->key_, args.scale, weights, worker);
-    this->products(block, grad_, this->value_, 1, slopes, worker);
+    this->products(block, grad_, this->value(), 1, slopes, worker);
     this->mask_scores(block, weights);
     this->softmax(block, weights);
     if (backward_.grad_weights != nullptr) add_grad_weights(block, slopes);

@@ -12,6 +12,7 @@
 
 #include "core/tensor_view.h"
 #include "cpu/pack.h"
+#include "cpu/rows.h"
 #include "cpu/simd.h"
 #include "cpu/tile.h"
 
@@ -35,43 +36,58 @@ class HeadRows {
  public:
   HeadRows(const MatrixView& side, std::int64_t heads)
       : side_(side),
+        heads_(heads),
         width_(side.columns, heads),
         direct_(is_of<T>(side.dtype) && side.column_stride == 1 && width_.exact == width_.padded) {}
 
   std::int64_t rows() const { return side_.rows; }
   std::int64_t width() const { return width_.padded; }
-  // Elements of scratch for the rows of one head.
-  std::int64_t scratch() const { return direct_ ? 0 : side_.rows * width_.padded; }
+  // Elements of scratch for the rows of a sample.
+  std::int64_t scratch() const { return direct_ ? 0 : side_.rows * heads_ * width_.padded; }
 
-  // rows[i] for every row i of head `head` of sample b; of a batch of one, all samples share it.
-  void gather(std::int64_t b, std::int64_t head, const MaskView& mask, const T* zeros,
+  // rows[h * rows() + i] for every row i of every head h of sample b; of a batch of one, all
+  // samples share it. Fetches the same rows of sample `next`, as hardware stops at every page of
+  // 4 KB, which is few samples.
+  void gather(std::int64_t b, std::int64_t next, const MaskView& mask, const T* zeros,
               const T** rows, T* scratch) const {
     const std::int64_t sample = side_.batch == 1 ? 0 : b;
-    const T* first = direct_ ? side_.template at<T>(sample, 0, head * width_.exact) : scratch;
-    const std::int64_t step = direct_ ? side_.row_stride : width_.padded;
-    for (std::int64_t i = 0; i < side_.rows; ++i, first += step) rows[i] = first;
-    if (mask.present()) {
-      for (std::int64_t i = 0; i < side_.rows; ++i) rows[i] = mask(b, i) ? rows[i] : zeros;
+    if (!direct_) return widen_rows(sample, b, mask, zeros, rows, scratch);
+    const T* row = side_.template at<T>(sample, 0, 0);
+    const std::int64_t ahead = next < side_.batch ? (next - sample) * side_.batch_stride : 0;
+    for (std::int64_t i = 0; i < side_.rows; ++i, row += side_.row_stride) {
+      if (ahead != 0) prefetch_row(row + ahead, side_.columns);
+      name(mask.present() && !mask(b, i) ? zeros : row, width_.exact, zeros, rows + i);
     }
-    if (!direct_) widen_rows(sample, head, zeros, rows, scratch);
   }
 
  private:
-  void widen_rows(std::int64_t sample, std::int64_t head, const T* zeros, const T* const* rows,
-                  T* scratch) const {
+  // The heads of one row, `step` apart in memory; all of a missing row are the same zeros.
+  void name(const T* row, std::int64_t step, const T* zeros, const T** rows) const {
+    if (row == zeros) step = 0;
+    for (std::int64_t h = 0; h < heads_; ++h, row += step) rows[h * side_.rows] = row;
+  }
+
+  void widen_rows(std::int64_t sample, std::int64_t b, const MaskView& mask, const T* zeros,
+                  const T** rows, T* scratch) const {
     with_type(side_.dtype, [&]<class Source>(Source*) {
-      for (std::int64_t i = 0; i < side_.rows; ++i, scratch += width_.padded) {
-        if (rows[i] == zeros) continue;
-        const Source* source = side_.template at<Source>(sample, i, head * width_.exact);
-        for (std::int64_t d = 0; d < width_.exact; ++d) {
-          scratch[d] = static_cast<T>(widen(source[d * side_.column_stride]));
+      for (std::int64_t i = 0; i < side_.rows; ++i, scratch += heads_ * width_.padded) {
+        const bool present = !mask.present() || mask(b, i);
+        name(present ? scratch : zeros, width_.padded, zeros, rows + i);
+        if (!present) continue;
+        const Source* source = side_.template at<Source>(sample, i, 0);
+        for (std::int64_t h = 0; h < heads_; ++h, source += width_.exact * side_.column_stride) {
+          T* out = scratch + h * width_.padded;
+          for (std::int64_t d = 0; d < width_.exact; ++d) {
+            out[d] = static_cast<T>(widen(source[d * side_.column_stride]));
+          }
+          std::fill(out + width_.exact, out + width_.padded, T(0));
         }
-        std::fill(scratch + width_.exact, scratch + width_.padded, T(0));
       }
     });
   }
 
   const MatrixView side_;
+  const std::int64_t heads_;
   const HeadWidth<T> width_;
   const bool direct_;
 };
@@ -85,8 +101,7 @@ class HeadResult {
       : out_(out),
         width_(out.columns, heads),
         direct_(is_of<T>(out.dtype) && width_.exact == width_.padded),
-        streams_(direct_ && out.batch * out.rows * out.columns * size > kStreamBytes &&
-                 reinterpret_cast<std::uintptr_t>(out.data) % (Vec<T>::kSize * size) == 0) {}
+        streams_(direct_ && can_stream<T>(out.data, out.batch * out.rows, out.columns)) {}
 
   bool wanted() const { return out_.data != nullptr; }
   bool streams() const { return streams_; }
@@ -122,9 +137,6 @@ class HeadResult {
   }
 
  private:
-  static constexpr std::int64_t kStreamBytes = 16 << 20;  // a result larger than this is streamed
-  static constexpr auto size = static_cast<std::int64_t>(sizeof(T));
-
   template <class Out>
   Out* at(std::int64_t b, std::int64_t i, std::int64_t head) const {
     return static_cast<Out*>(out_.data) + (b * out_.rows + i) * out_.columns + head * width_.exact;

@@ -206,6 +206,26 @@ struct WeightedFusionBackwardArgs {
       nullptr;  // as many rows as logits, in the accumulation type; null: not wanted
 };
 
+// out[b] = sum_t w[t] * row[t] over the entries t of history b, where row t of a history is
+// values[t] or values[ids[t]], and w[t] is weights[t], softmax(row[t] . query[b] / sqrt(D)), or 1 /
+// length.
+struct HistoryFusionArgs {
+  MatrixView values;              // [entries, columns], or with ids a table
+  RaggedView histories;           // offsets, and the ids or null
+  MatrixView query;               // [histories, columns] in the dtype of values; null: none
+  const void* weights = nullptr;  // [entries] in the accumulation type; null: none
+  void* out = nullptr;            // [histories, columns] in the dtype of values
+  void* statistics = nullptr;     // [2, histories] with a query: peak and total of the softmax
+};
+
+struct HistoryFusionBackwardArgs {
+  HistoryFusionArgs forward;  // without out; statistics are read, columns of query side by side
+  MatrixView grad;            // [histories, columns] in the dtype of values, columns side by side
+  // A null pointer where one is not wanted. Contiguous, in the dtype of values; that of the weights
+  // in the accumulation type.
+  void *grad_values = nullptr, *grad_query = nullptr, *grad_weights = nullptr;
+};
+
 // A Catalog's items as panels; see csrc/cpu/pack_items.cpp for their order.
 struct PackItemsArgs {
   MatrixView vectors;  // float32
@@ -268,6 +288,8 @@ struct MemoryProbe {
   F(void, mmr_rerank, MmrRerankArgs) \
   F(void, weighted_fusion, WeightedFusionArgs) \
   F(void, weighted_fusion_backward, WeightedFusionBackwardArgs) \
+  F(void, history_fusion, HistoryFusionArgs) \
+  F(void, history_fusion_backward, HistoryFusionBackwardArgs) \
   F(std::int64_t, arithmetic_probe, ArithmeticProbe) \
   F(std::int64_t, memory_probe, MemoryProbe)
 // clang-format on

@@ -78,11 +78,16 @@ template <class T, class Step>
   if (d < columns) step.template operator()<1>(d, static_cast<int>(columns - d));
 }
 
-// Calls emit(first column, sum, lanes) for each vector of sum_i weights[i] * rows[i].
-template <class Source, class T, class Emit>
+struct NoFetch {
+  void operator()(std::int64_t) const {}
+};
+
+// Calls emit(first column, sum, lanes) for each vector of sum_i weights[i] * rows[i], and fetch(i)
+// on the way through the rows: where the caller asks for rows to come.
+template <class Source, class T, class Emit, class Fetch = NoFetch>
 [[gnu::always_inline]] inline void add_rows(const Source* const* rows, const T* weights,
                                             std::int64_t count, std::int64_t stride,
-                                            std::int64_t columns, Emit&& emit) {
+                                            std::int64_t columns, Emit&& emit, Fetch&& fetch = {}) {
   using V = Vec<T>;
   by_vectors<T>(columns, stride, [&]<int kVectors>(std::int64_t d, int lanes) {
     V total[kVectors];
@@ -93,6 +98,7 @@ template <class Source, class T, class Emit>
       const std::int64_t end = std::min(count, first + kChain);
       for (std::int64_t i = first; i < end; ++i) {
         const V weight = V::broadcast(weights[i]);
+        if (d == 0) fetch(i);
         for (int j = 0; j < kVectors; ++j) {
           const Source* p = rows[i] + (d + j * V::kSize) * stride;
           const V row = kVectors > 1 ? load_widened(p) : load_some(p, stride, lanes);

@@ -82,6 +82,17 @@ STABLE_TORCH_LIBRARY(fusionops, m) {
   m.def(
       "weighted_fusion_backward(Tensor grad, Tensor values, Tensor logits, Tensor? mask, "
       "bool values_wanted, bool logits_wanted) -> (Tensor, Tensor)");
+  // values [T, D], or with ids [T] a table [P, D], offsets [B + 1], query [B, D] or weights [T] in
+  // the accumulation dtype -> [B, D] and statistics [2, B], peak and total of the softmax ([2, 0]
+  // without a query)
+  m.def(
+      "history_fusion(Tensor values, Tensor offsets, Tensor? query, Tensor? weights, Tensor? ids) "
+      "-> (Tensor, Tensor)");
+  // -> the gradients of values, query and weights; those that are not wanted are empty
+  m.def(
+      "history_fusion_backward(Tensor grad, Tensor statistics, Tensor values, Tensor offsets, "
+      "Tensor? query, Tensor? weights, Tensor? ids, bool values_wanted, bool query_wanted, "
+      "bool weights_wanted) -> (Tensor, Tensor, Tensor)");
   // matrix [B, D, D] -> eigenvalues [B, D] ascending, eigenvectors [B, D, D]; implemented over
   // torch.linalg in fusionops/ops/gram_power.py
   m.def("symmetric_eigen(Tensor matrix) -> (Tensor, Tensor)");

@@ -46,9 +46,9 @@ def as_ragged(name: str, value: Any, rows: int, columns: int, device: torch.devi
         )
     if device.type != "meta" and (offsets.is_meta or indices.is_meta):
         raise ValueError(f"{name}: expected the device of item ({device}), got meta tensors")
-    # Views, as Dynamo refuses one tensor in two places of a Function, and callers may well exclude
-    # by the tensor that is their target, or name two lists by the same offsets.
-    return _own(offsets.to(device, torch.int64)), _own(indices.to(device, torch.int64))
+    # Callers may well exclude by the tensor that is their target, or name two lists by the same
+    # offsets.
+    return own(offsets.to(device, torch.int64)), own(indices.to(device, torch.int64))
 
 
 def check_values(name: str, ragged: Ragged, columns: int) -> None:
@@ -80,7 +80,8 @@ def check_targets(target: Tensor, ignore_index: int, columns: int) -> None:
         )
 
 
-def _own(tensor: Tensor) -> Tensor:
+def own(tensor: Tensor) -> Tensor:
+    """A view: Dynamo refuses one tensor in two places of a Function."""
     return tensor.view_as(tensor)
 
 
@@ -116,12 +117,18 @@ def _from_tensor(name: str, value: Any, columns: int) -> Ragged:
         return value.crow_indices(), value.col_indices()
     if not value.is_nested or value.layout != torch.jagged:
         raise TypeError(f"{name}: expected {_FORMS}, got a tensor of layout {value.layout}")
-    lengths = value.lengths()
+    return unpacked(value)
+
+
+def unpacked(jagged: Any) -> Ragged:
+    """The offsets and the rows of a jagged nested tensor, without the holes that it may have."""
+    # Not by contiguous(), whose gradient torch 2.13 refuses.
+    lengths = jagged.lengths()
     if lengths is None:
-        return value.offsets(), value.values()
-    # With holes between the rows: take the first lengths[i] values of each.
-    starts = value.offsets()[:-1]
+        return jagged.offsets(), jagged.values()
+    # The first lengths[i] rows of each.
+    starts = jagged.offsets()[:-1]
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     row = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
     place = torch.arange(len(row), device=lengths.device) - offsets[row] + starts[row]
-    return offsets, value.values()[place]
+    return offsets, jagged.values()[place]

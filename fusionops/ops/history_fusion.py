@@ -7,9 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionops import reference
-from fusionops.ops import _checks
-from fusionops.ops._dtypes import without_autocast
+from fusionops import backend, reference
+from fusionops.ops import _checks, composition_histories
+from fusionops.ops._dtypes import accumulator, without_autocast
+from fusionops.ops._library import apply, loop_vmap, register
+from fusionops.ops._ragged import own, unpacked
+
+_op = torch.ops.fusionops.history_fusion.default
+_backward_op = torch.ops.fusionops.history_fusion_backward.default
 
 
 def history_fusion(
@@ -98,10 +103,19 @@ def history_fusion(
         query = _checked_query(query, values, rows)
     if weights is not None:
         weights = _checked_weights(weights, values, entries)
+    fused: Tensor
+    server = backend.serving(values.device)
+    if server == "cpu":
+        if query is values:  # as many histories as rows: see own
+            query = own(query)
+        fused = apply(_HistoryFusion, _op, values, own(offsets), query, weights, ids)[0]
+        return fused
     if not values.is_meta and not torch.compiler.is_compiling():
         _check_indices(values, offsets, ids, entries)
+    home = reference if server == "reference" else composition_histories
     with without_autocast(values.device):
-        return reference.history_fusion(values, offsets, query, weights, ids=ids)
+        fused = home.history_fusion(values, offsets, query, weights, ids=ids)
+    return fused
 
 
 def _flat(values: Any, offsets: Any, weights: Any, ids: Any) -> tuple[Tensor, Any, Any, Any]:
@@ -110,12 +124,13 @@ def _flat(values: Any, offsets: Any, weights: Any, ids: Any) -> tuple[Tensor, An
     flat = {"values": values, "weights": weights, "ids": ids}
     for name, value in flat.items():
         if isinstance(value, Tensor) and value.is_nested:
-            flat[name], found = _unpacked(name, value)
-            if jagged is not None and jagged[1].shape != found.shape:
-                raise ValueError(
-                    f"{name}: expected {len(jagged[1]) - 1} histories as {jagged[0]} has, "
-                    f"got {len(found) - 1}"
+            if value.layout != torch.jagged:
+                raise TypeError(
+                    f"{name}: expected a jagged nested tensor, got layout {value.layout}"
                 )
+            found, flat[name] = unpacked(value)
+            if jagged is not None:
+                _check_alike(name, found, *jagged)
             jagged = jagged or (name, found)
     if jagged is not None:
         if offsets is not None:
@@ -124,13 +139,16 @@ def _flat(values: Any, offsets: Any, weights: Any, ids: Any) -> tuple[Tensor, An
     return _checked_offsets(offsets, values), flat["values"], flat["weights"], flat["ids"]
 
 
-def _unpacked(name: str, value: Any) -> tuple[Tensor, Tensor]:
-    """The rows of a jagged nested tensor, without holes, and their offsets."""
-    if value.layout != torch.jagged:
-        raise TypeError(f"{name}: expected a jagged nested tensor, got layout {value.layout}")
-    if value.lengths() is not None:
-        value = value.contiguous()
-    return value.values(), value.offsets()
+def _check_alike(name: str, offsets: Tensor, other_name: str, other: Tensor) -> None:
+    """Two jagged tensors must have the same histories."""
+    if offsets.shape != other.shape:
+        raise ValueError(
+            f"{name}: expected {len(other) - 1} histories as {other_name} has, "
+            f"got {len(offsets) - 1}"
+        )
+    hidden = offsets.is_meta or other.is_meta or torch.compiler.is_compiling()
+    if offsets is not other and not hidden and not torch.equal(offsets, other):
+        raise ValueError(f"{name}: expected histories of the lengths that {other_name} has")
 
 
 def _checked_offsets(offsets: Any, values: Any) -> Tensor:
@@ -155,7 +173,7 @@ def _checked_ids(ids: Any, values: Tensor) -> Tensor:
     return _checks.integers("ids", ids, ids.shape[0], values, "values")
 
 
-def _checked_query(query: Any, values: Tensor, rows: int) -> Tensor:
+def _checked_query(query: Tensor, values: Tensor, rows: int) -> Tensor:
     _, query = _checks.sides(batched=False, values=values, query=query)
     if tuple(query.shape) != (rows, values.shape[1]):
         raise ValueError(
@@ -164,12 +182,12 @@ def _checked_query(query: Any, values: Tensor, rows: int) -> Tensor:
     return query
 
 
-def _checked_weights(weights: Any, values: Tensor, entries: int) -> Tensor:
+def _checked_weights(weights: Tensor, values: Tensor, entries: int) -> Tensor:
     _checks.floating("weights", weights)
     _checks.same_device("weights", weights, "values", values)
     if tuple(weights.shape) != (entries,):
         raise ValueError(f"weights: expected shape [{entries}], got {_checks.describe(weights)}")
-    return weights
+    return weights.to(accumulator(values.dtype))
 
 
 def _check_indices(values: Tensor, offsets: Tensor, ids: Tensor | None, entries: int) -> None:
@@ -181,3 +199,115 @@ def _check_indices(values: Tensor, offsets: Tensor, ids: Tensor | None, entries:
         )
     if ids is not None and bool(((ids < 0) | (ids >= len(values))).any()):
         raise IndexError(f"ids: expected indices in [0, {len(values)}), got {ids.tolist()[:8]}")
+
+
+_Two = tuple[Tensor, Tensor]
+_Three = tuple[Tensor, Tensor, Tensor]
+
+
+class _HistoryFusion(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        values: Tensor,
+        offsets: Tensor,
+        query: Tensor | None,
+        weights: Tensor | None,
+        ids: Tensor | None,
+    ) -> _Two:
+        result: _Two = _op(values, offsets, query, weights, ids)
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: _Two) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1], *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad
+        values, query, weights = _HistoryFusionBackward.apply(
+            grad, *ctx.saved_tensors, needs[0], needs[2], needs[3]
+        )
+        return (
+            values if needs[0] else None,
+            None,
+            query if needs[2] else None,
+            weights if needs[3] else None,
+            None,
+        )
+
+
+class _HistoryFusionBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        grad: Tensor,
+        statistics: Tensor,
+        values: Tensor,
+        offsets: Tensor,
+        query: Tensor | None,
+        weights: Tensor | None,
+        ids: Tensor | None,
+        values_wanted: bool,
+        query_wanted: bool,
+        weights_wanted: bool,
+    ) -> _Three:
+        wanted = values_wanted, query_wanted, weights_wanted
+        result: _Three = _backward_op(
+            grad, statistics, values, offsets, query, weights, ids, *wanted
+        )
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError(
+            "history_fusion can be differentiated once, not twice: use backend 'reference'"
+        )
+
+
+def _fake(
+    values: Tensor,
+    offsets: Tensor,
+    query: Tensor | None,
+    weights: Tensor | None,
+    ids: Tensor | None,
+) -> _Two:
+    rows = offsets.shape[0] - 1
+    statistics = (2, 0 if query is None else rows)
+    return (
+        values.new_empty((rows, values.shape[1])),
+        values.new_empty(statistics, dtype=accumulator(values.dtype)),
+    )
+
+
+def _fake_backward(
+    grad: Tensor,
+    statistics: Tensor,
+    values: Tensor,
+    offsets: Tensor,
+    query: Tensor | None,
+    weights: Tensor | None,
+    ids: Tensor | None,
+    values_wanted: bool,
+    query_wanted: bool,
+    weights_wanted: bool,
+) -> _Three:
+    depth, sums = values.shape[1], accumulator(values.dtype)
+    queries = offsets.shape[0] - 1 if query_wanted and query is not None else 0
+    entries = weights.shape[0] if weights_wanted and weights is not None else 0
+    return (
+        values.new_empty((values.shape[0] if values_wanted else 0, depth)),
+        values.new_empty((queries, depth)),
+        values.new_empty((entries,), dtype=sums),
+    )
+
+
+register("history_fusion", _fake, _HistoryFusion, loop_vmap(_op))
+register("history_fusion_backward", _fake_backward, _HistoryFusionBackward, loop_vmap(_backward_op))
