@@ -75,6 +75,7 @@ inline void fuse_few_tokens_backward(const BidirectionalFusionBackwardArgs& args
     backward.query = to.tokens;
     backward.key = to_other.tokens == nullptr ? nullptr : other_keys.of(0);
     backward.value = to_other.value;
+    backward.value_is_key = other.value_is_tokens;
     attention_fusion_backward(backward, executor);
   };
   attend(user, item, args.user, args.item, item_keys);

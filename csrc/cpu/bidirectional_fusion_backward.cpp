@@ -1,5 +1,5 @@
 // bidirectional_fusion_backward: the scores once more, from them both softmaxes by the log-sum-exps
-// of the forward pass, and G, the gradient toward the scores, which is
+// of the forward pass, and G, the gradient toward the products of tokens, which is scale times
 //   P_row (g_row . value_column - delta_row) + P_column (g_column . value_row - delta_column),
 // delta being a token's incoming gradient times its result.
 // Bound: 7 products, 14 N M D operations, and 2 N M exponentials.
@@ -23,18 +23,20 @@ class Backward {
         executor_(executor),
         plan_(rows, columns),
         width_(round_up(plan_.depth, kWidth)),
+        row_value_width_(row_gradients.value == nullptr ? 0 : plan_.row_width),
+        column_value_width_(column_gradients.value == nullptr ? 0 : plan_.column_width),
         toward_tokens_(row_gradients.tokens != nullptr || column_gradients.tokens != nullptr),
         present_rows_(rows.mask, plan_.batch, plan_.N, executor),
         present_columns_(columns.mask, plan_.batch, plan_.M, executor),
         parts_(plan_.runs == 1 ? executor.workers() : static_cast<int>(plan_.batch * plan_.runs),
-               plan_.M * (width_ + plan_.column_width)) {}
+               plan_.M * (width_ + column_value_width_)) {}
 
   void run() {
     const int workers = executor_.workers();
     const std::int64_t block = plan_.block_rows;
     Scratch<T> row_side(workers, Packed::size(block, rows_, columns_));
     Scratch<T> column_side(workers, Packed::size(round_up(plan_.M, kWidth), columns_, rows_));
-    Scratch<T> row_sums(workers, block * (width_ + plan_.row_width));
+    Scratch<T> row_sums(workers, block * (width_ + row_value_width_));
     Scratch<T> blocks(workers, 3 * kBlockSize);
     executor_.run(plan_.batch * plan_.runs, [&](std::int64_t task, int worker) {
       Work work;
@@ -110,7 +112,11 @@ class Backward {
   void pack(const BidirectionalSide& side, const MatrixView& grad, std::int64_t b,
             const PresentTokens& tokens, std::int64_t begin, std::int64_t end, Packed& out) const {
     pack_tokens<kPanel>(side.tokens, b, tokens, begin, end, out.panels);
-    pack_tokens<kPanel>(side.value, b, tokens, begin, end, out.value);
+    if (side.value_is_tokens) {
+      out.value = out.panels;
+    } else {
+      pack_tokens<kPanel>(side.value, b, tokens, begin, end, out.value);
+    }
     pack_tokens<kPanel>(grad, b, tokens, begin, end, out.grad);
     copy_tokens(side.tokens, b, tokens, begin, end, out.token_rows);
     copy_tokens(grad, b, tokens, begin, end, out.grad_rows);
@@ -133,7 +139,7 @@ class Backward {
     pack<kWidth>(columns_, column_gradients_.fused, work.b, work.present_columns, 0, M,
                  work.columns);
     std::fill_n(work.column_sums.tokens, M * width_, T(0));
-    std::fill_n(work.column_sums.value, M * plan_.column_width, T(0));
+    std::fill_n(work.column_sums.value, M * column_value_width_, T(0));
     const std::int64_t end = std::min(work.present_rows.count, (run + 1) * plan_.run_rows);
     for (std::int64_t i = run * plan_.run_rows; i < end; i += plan_.block_rows) {
       add_rows(work, i, std::min(end, i + plan_.block_rows));
@@ -148,7 +154,7 @@ class Backward {
     const std::int64_t rows = i1 - i0, M = work.present_columns.count;
     pack<kHeight>(rows_, row_gradients_.fused, work.b, work.present_rows, i0, i1, work.rows);
     std::fill_n(work.row_sums.tokens, rows * width_, T(0));
-    std::fill_n(work.row_sums.value, rows * plan_.row_width, T(0));
+    std::fill_n(work.row_sums.value, rows * row_value_width_, T(0));
     for (std::int64_t p = 0; p < M; p += plan_.block_columns) {
       const std::int64_t columns = std::min(plan_.block_columns, M - p);
       for (std::int64_t c = 0; c < columns; c += kWidth) {
@@ -158,7 +164,7 @@ class Backward {
     }
     for (std::int64_t r = 0; r < rows; ++r) {
       finish(rows_, row_gradients_, work.b * plan_.N + work.present_rows(i0 + r),
-             work.row_sums.tokens + r * width_, work.row_sums.value + r * plan_.row_width);
+             work.row_sums.tokens + r * width_, work.row_sums.value + r * row_value_width_);
     }
   }
 
@@ -196,13 +202,14 @@ class Backward {
   [[gnu::noinline]] void write_row_gradient(Work& work, std::int64_t i, int n, std::int64_t p,
                                             std::int64_t at) const {
     const std::int64_t depth = columns_.value.columns;
+    const V scale = V::broadcast(scale_);
     const auto epilogue = [&]<int kRows>(V(&x)[kRows][kVectors]) {
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
         const V delta = V::broadcast(work.rows.delta[i + r]);
         for (int j = 0; j < kVectors; ++j) {
           const std::int64_t to = at + r * kBlockStride + j * V::kSize;
-          (V::load(work.by_row + to) * (x[r][j] - delta)).store(work.gradient + to);
+          (V::load(work.by_row + to) * scale * (x[r][j] - delta)).store(work.gradient + to);
         }
       }
     };
@@ -213,6 +220,7 @@ class Backward {
   [[gnu::noinline]] void add_column_gradient(Work& work, std::int64_t i, int n, std::int64_t p,
                                              std::int64_t at) const {
     const std::int64_t depth = rows_.value.columns;
+    const V scale = V::broadcast(scale_);
     V delta[kVectors];
     for (int j = 0; j < kVectors; ++j) delta[j] = V::load(work.columns.delta + p + j * V::kSize);
     const auto epilogue = [&]<int kRows>(V(&x)[kRows][kVectors]) {
@@ -220,7 +228,7 @@ class Backward {
       for (int r = 0; r < kRows; ++r) {
         for (int j = 0; j < kVectors; ++j) {
           const std::int64_t to = at + r * kBlockStride + j * V::kSize;
-          fused_multiply_add(V::load(work.by_column + to), x[r][j] - delta[j],
+          fused_multiply_add(V::load(work.by_column + to) * scale, x[r][j] - delta[j],
                              V::load(work.gradient + to))
               .store(work.gradient + to);
         }
@@ -232,34 +240,43 @@ class Backward {
 
   void add_products(Work& work, std::int64_t rows, std::int64_t p, std::int64_t columns) const {
     const Packed &own = work.rows, &other = work.columns;
-    if (row_gradients_.tokens != nullptr) {
-      add_toward_rows(work.gradient, rows, columns, other.token_rows, p, width_,
-                      work.row_sums.tokens);
+    T* const row_tokens = row_gradients_.tokens == nullptr ? nullptr : work.row_sums.tokens;
+    T* const column_tokens =
+        column_gradients_.tokens == nullptr ? nullptr : work.column_sums.tokens + p * width_;
+    if (row_tokens != nullptr) {
+      add_toward_rows(work.gradient, rows, columns, other.token_rows, p, width_, row_tokens);
     }
-    if (row_gradients_.value != nullptr) {
+    if (column_tokens != nullptr) {
+      add_toward_columns(work.gradient, rows, columns, own.token_rows, 0, width_, column_tokens);
+    }
+    // The values' go to sums of their own, or, where the tokens are the values, to the tokens'.
+    T* const row_value = rows_.value_is_tokens             ? row_tokens
+                         : row_gradients_.value != nullptr ? work.row_sums.value
+                                                           : nullptr;
+    T* const column_value = columns_.value_is_tokens ? column_tokens
+                            : column_gradients_.value != nullptr
+                                ? work.column_sums.value + p * plan_.column_width
+                                : nullptr;
+    if (row_value != nullptr) {
       add_toward_rows(work.by_column, rows, columns, other.grad_rows, p, plan_.row_width,
-                      work.row_sums.value);
+                      row_value);
     }
-    if (column_gradients_.tokens != nullptr) {
-      add_toward_columns(work.gradient, rows, columns, own.token_rows, 0, width_,
-                         work.column_sums.tokens + p * width_);
-    }
-    if (column_gradients_.value != nullptr) {
+    if (column_value != nullptr) {
       add_toward_columns(work.by_row, rows, columns, own.grad_rows, 0, plan_.column_width,
-                         work.column_sums.value + p * plan_.column_width);
+                         column_value);
     }
   }
 
   void finish_column(std::int64_t b, std::int64_t p, std::int64_t token, const Sums& from) const {
     finish(columns_, column_gradients_, b * plan_.M + token, from.tokens + p * width_,
-           from.value + p * plan_.column_width);
+           from.value + p * column_value_width_);
   }
 
   void finish(const BidirectionalSide& side, const BidirectionalGradients& to, std::int64_t row,
               const T* tokens, const T* value) const {
     const DType dtype = side.tokens.dtype;
     const std::int64_t width = side.tokens.columns, value_width = side.value.columns;
-    if (to.tokens != nullptr) write_row(to.tokens, dtype, row * width, width, tokens, scale_);
+    if (to.tokens != nullptr) write_row(to.tokens, dtype, row * width, width, tokens, T(1));
     if (to.value != nullptr) {
       write_row(to.value, dtype, row * value_width, value_width, value, T(1));
     }
@@ -281,8 +298,8 @@ class Backward {
                  for (std::int64_t run = 1; run < plan_.runs; ++run) {
                    const Sums from = part(b * plan_.runs + run);
                    add_to(into.tokens + p * width_, from.tokens + p * width_, width_);
-                   add_to(into.value + p * plan_.column_width, from.value + p * plan_.column_width,
-                          plan_.column_width);
+                   add_to(into.value + p * column_value_width_,
+                          from.value + p * column_value_width_, column_value_width_);
                  }
                  finish_column(b, p, token, into);
                });
@@ -293,7 +310,8 @@ class Backward {
   const T scale_;
   const Executor& executor_;
   const Plan<T> plan_;
-  const std::int64_t width_;
+  const std::int64_t width_;  // of tokens, in whole panels; of sums of values, 0 where not wanted:
+  const std::int64_t row_value_width_, column_value_width_;
   const bool toward_tokens_;
   const Presence present_rows_, present_columns_;
   mutable Scratch<T> parts_;

@@ -120,9 +120,10 @@ struct FusionContrastiveBackwardArgs {
 // One side of a co-attention, and what its tokens attend to on the other.
 struct BidirectionalSide {
   MatrixView tokens, value;  // [batch, rows, D], [batch, rows, *]
-  MaskView mask;             // [batch, rows]
-  MatrixOutput fused;        // [batch, rows, *]
-  void* log_sum = nullptr;   // [batch, rows], log-sum-exp in the accumulation type, +inf of nothing
+  bool value_is_tokens = false;
+  MaskView mask;            // [batch, rows]
+  MatrixOutput fused;       // [batch, rows, *]
+  void* log_sum = nullptr;  // [batch, rows], log-sum-exp in the accumulation type, +inf of nothing
 };
 
 // user.fused[b, n] = sum_m softmax_m(scale * user[b, n] . item[b, m]) item.value[b, m], and
@@ -133,7 +134,8 @@ struct BidirectionalFusionArgs {
 };
 
 // The incoming gradient of a side's `fused`, and where those of its tokens and values go:
-// contiguous, in the dtype of the side; a null pointer where one is not wanted.
+// contiguous, in the dtype of the side; a null pointer where one is not wanted. Where the values
+// are the tokens, theirs is null and the tokens' is the sum of both.
 struct BidirectionalGradients {
   MatrixView fused;
   void *tokens = nullptr, *value = nullptr;

@@ -13,11 +13,12 @@ namespace {
 
 using FourTensors = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-cpu::BidirectionalSide side(const Tensor& tokens, const Tensor& value, const OptionalTensor& mask_,
-                            const char* name) {
+cpu::BidirectionalSide side(const Tensor& tokens, const OptionalTensor& value,
+                            const OptionalTensor& mask_, const char* name) {
   cpu::BidirectionalSide s;
   s.tokens = matrix(tokens, 3, name);
-  s.value = matrix(value, 3, name);
+  s.value_is_tokens = !value.has_value();
+  s.value = value.has_value() ? matrix(*value, 3, name) : s.tokens;
   STD_TORCH_CHECK(s.value.batch == s.tokens.batch && s.value.rows == s.tokens.rows &&
                       s.value.dtype == s.tokens.dtype,
                   name, " and its values must be of one dtype and have the same tokens");
@@ -26,7 +27,8 @@ cpu::BidirectionalSide side(const Tensor& tokens, const Tensor& value, const Opt
 }
 
 cpu::BidirectionalFusionArgs arguments(const Tensor& user, const Tensor& item,
-                                       const Tensor& user_value, const Tensor& item_value,
+                                       const OptionalTensor& user_value,
+                                       const OptionalTensor& item_value,
                                        const OptionalTensor& user_mask,
                                        const OptionalTensor& item_mask,
                                        const std::optional<double>& scale) {
@@ -52,9 +54,9 @@ struct Fused {
   Tensor fused, log_sum;
 };
 
-FourTensors bidirectional_fusion(const Tensor& user, const Tensor& item, const Tensor& user_value,
-                                 const Tensor& item_value, const OptionalTensor& user_mask,
-                                 const OptionalTensor& item_mask,
+FourTensors bidirectional_fusion(const Tensor& user, const Tensor& item,
+                                 const OptionalTensor& user_value, const OptionalTensor& item_value,
+                                 const OptionalTensor& user_mask, const OptionalTensor& item_mask,
                                  const std::optional<double>& scale) {
   auto args = arguments(user, item, user_value, item_value, user_mask, item_mask, scale);
   Fused from_item(args.user, args.item.value.columns, user.scalar_type());
@@ -85,7 +87,8 @@ struct Saved {
 struct Gradients {
   Gradients(const cpu::BidirectionalSide& s, const Tensor& grad, ScalarType type,
             bool tokens_wanted, bool value_wanted, const char* name)
-      : tokens(make(s.tokens, type, tokens_wanted)), value(make(s.value, type, value_wanted)) {
+      : tokens(make(s.tokens, type, tokens_wanted)),
+        value(make(s.value, type, value_wanted && !s.value_is_tokens)) {
     out.fused = matrix(grad, 3, name);
     STD_TORCH_CHECK(out.fused.batch == s.tokens.batch && out.fused.rows == s.tokens.rows &&
                         out.fused.columns == s.fused.columns,
@@ -93,7 +96,7 @@ struct Gradients {
     STD_TORCH_CHECK(accumulates_in_double(out.fused.dtype) == accumulates_in_double(s.tokens.dtype),
                     name, " and its gradient must both be float64, or neither");
     if (tokens_wanted) out.tokens = tokens.mutable_data_ptr();
-    if (value_wanted) out.value = value.mutable_data_ptr();
+    if (value_wanted && !s.value_is_tokens) out.value = value.mutable_data_ptr();
   }
   static Tensor make(const MatrixView& like, ScalarType type, bool wanted) {
     return empty<3>({wanted ? like.batch : 0, like.rows, like.columns}, type);
@@ -105,10 +108,10 @@ struct Gradients {
 FourTensors bidirectional_fusion_backward(
     const Tensor& grad_from_item, const Tensor& grad_from_user, const Tensor& from_item,
     const Tensor& from_user, const Tensor& user_log_sum, const Tensor& item_log_sum,
-    const Tensor& user, const Tensor& item, const Tensor& user_value, const Tensor& item_value,
-    const OptionalTensor& user_mask, const OptionalTensor& item_mask,
-    const std::optional<double>& scale, bool user_wanted, bool item_wanted, bool user_value_wanted,
-    bool item_value_wanted) {
+    const Tensor& user, const Tensor& item, const OptionalTensor& user_value,
+    const OptionalTensor& item_value, const OptionalTensor& user_mask,
+    const OptionalTensor& item_mask, const std::optional<double>& scale, bool user_wanted,
+    bool item_wanted, bool user_value_wanted, bool item_value_wanted) {
   cpu::BidirectionalFusionBackwardArgs args;
   args.forward = arguments(user, item, user_value, item_value, user_mask, item_mask, scale);
   auto &u = args.forward.user, &i = args.forward.item;

@@ -46,16 +46,18 @@ STABLE_TORCH_LIBRARY(fusionops, m) {
       "fusion_contrastive_backward(Tensor grad, Tensor statistics, Tensor user, Tensor item, "
       "Tensor? user_scale, Tensor? item_scale, Tensor? ids, bool user_wanted, bool item_wanted) "
       "-> (Tensor, Tensor, Tensor, Tensor)");
-  // user [B, N, D], item [B, M, D], their values [B, N, Du] and [B, M, Di], masks [B, N] and [B, M]
+  // user [B, N, D], item [B, M, D], values [B, N, Du] and [B, M, Di] or the sides themselves, masks
+  // [B, N] and [B, M]
   // -> user_from_item [B, N, Di], item_from_user [B, M, Du], log-sum-exps [B, N] and [B, M]
   m.def(
-      "bidirectional_fusion(Tensor user, Tensor item, Tensor user_value, Tensor item_value, "
+      "bidirectional_fusion(Tensor user, Tensor item, Tensor? user_value, Tensor? item_value, "
       "Tensor? user_mask, Tensor? item_mask, float? scale) -> (Tensor, Tensor, Tensor, Tensor)");
-  // -> the gradients of user, item and their values; without a batch where they are not wanted
+  // -> the gradients of user, item and their values; without a batch where they are not wanted. A
+  // side without values has the sum of both
   m.def(
       "bidirectional_fusion_backward(Tensor grad_from_item, Tensor grad_from_user, "
       "Tensor from_item, Tensor from_user, Tensor user_log_sum, Tensor item_log_sum, Tensor user, "
-      "Tensor item, Tensor user_value, Tensor item_value, Tensor? user_mask, Tensor? item_mask, "
+      "Tensor item, Tensor? user_value, Tensor? item_value, Tensor? user_mask, Tensor? item_mask, "
       "float? scale, bool user_wanted, bool item_wanted, bool user_value_wanted, "
       "bool item_value_wanted) -> (Tensor, Tensor, Tensor, Tensor)");
   // query [B or 1, Q, D], key [B, M, D], value [B, M, Dv] or key's, masks [B, M] and [B, Q] ->

@@ -117,14 +117,22 @@ def bidirectional_fusion(
                 scale=1 / math.sqrt(max(user.shape[2], 1)) if scale is None else scale,
             )
             return fused
-    tensors = _distinct(user, item, found["user_value"], found["item_value"])
-    from_item, from_user, *_ = apply(_Bidirectional, _op, *tensors, user_mask, item_mask, scale)
+    # Sides that are their own values are read once, and their gradient is written once.
+    values = (
+        None if found[f"{name}_value"] is found[name] else found[f"{name}_value"]
+        for name in ("user", "item")
+    )
+    tensors = _distinct(user, item, *values, user_mask, item_mask)
+    from_item, from_user, *_ = apply(_Bidirectional, _op, *tensors, scale)
     return from_item, from_user
 
 
-def _distinct(*tensors: Tensor) -> list[Tensor]:
+def _distinct(*tensors: Tensor | None) -> list[Tensor | None]:
     """The tensors, each another object: Dynamo refuses one in two places of a Function."""
-    return [t.view_as(t) if any(t is s for s in tensors[:i]) else t for i, t in enumerate(tensors)]
+    return [
+        t.view_as(t) if t is not None and any(t is s for s in tensors[:i]) else t
+        for i, t in enumerate(tensors)
+    ]
 
 
 _Four = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -137,8 +145,8 @@ class _Bidirectional(torch.autograd.Function):
     def forward(
         user: Tensor,
         item: Tensor,
-        user_value: Tensor,
-        item_value: Tensor,
+        user_value: Tensor | None,
+        item_value: Tensor | None,
         user_mask: Tensor | None,
         item_mask: Tensor | None,
         scale: float | None,
@@ -173,8 +181,8 @@ class _BidirectionalBackward(torch.autograd.Function):
         item_log_sum: Tensor,
         user: Tensor,
         item: Tensor,
-        user_value: Tensor,
-        item_value: Tensor,
+        user_value: Tensor | None,
+        item_value: Tensor | None,
         user_mask: Tensor | None,
         item_mask: Tensor | None,
         scale: float | None,
@@ -202,8 +210,14 @@ class _BidirectionalBackward(torch.autograd.Function):
 
 
 def _fake(
-    user: Tensor, item: Tensor, user_value: Tensor, item_value: Tensor, *rest: object
+    user: Tensor,
+    item: Tensor,
+    user_value: Tensor | None,
+    item_value: Tensor | None,
+    *rest: object,
 ) -> _Four:
+    user_value = user if user_value is None else user_value
+    item_value = item if item_value is None else item_value
     batch, users, items = user.shape[0], user.shape[1], item.shape[1]
     sums = accumulator(user.dtype)
     return (
@@ -215,11 +229,17 @@ def _fake(
 
 
 def _fake_backward(*args: Any) -> _Four:
-    user, item, user_value, item_value = (
-        side.new_empty((side.shape[0] if wanted else 0, *side.shape[1:]))
-        for side, wanted in zip(args[6:10], args[13:], strict=True)
+    user, item, user_value, item_value = args[6:10]
+
+    def gradient(side: Tensor, wanted: bool) -> Tensor:
+        return side.new_empty((side.shape[0] if wanted else 0, *side.shape[1:]))
+
+    return (
+        gradient(user, args[13]),
+        gradient(item, args[14]),
+        gradient(user if user_value is None else user_value, args[15] and user_value is not None),
+        gradient(item if item_value is None else item_value, args[16] and item_value is not None),
     )
-    return user, item, user_value, item_value
 
 
 register("bidirectional_fusion", _fake, _Bidirectional, fold_vmap(_op))

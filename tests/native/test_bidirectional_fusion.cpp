@@ -56,7 +56,8 @@ struct Side {
   cpu::BidirectionalSide arguments() {
     cpu::BidirectionalSide side;
     side.tokens = ::tokens(tokens, B, rows, D);
-    side.value = ::tokens(value, B, rows, W);
+    side.value_is_tokens = value_is_tokens;
+    side.value = ::tokens(values(), B, rows, W);
     side.mask = {present.data(), rows, 1};
     side.fused = {fused.data(), DType::float32, B, rows, fused_width};
     side.log_sum = log_sum.data();
@@ -64,10 +65,14 @@ struct Side {
   }
 
   cpu::BidirectionalGradients gradients() {
-    return {::tokens(grad, B, rows, fused_width), token_grad.data(), value_grad.data()};
+    return {::tokens(grad, B, rows, fused_width), token_grad.data(),
+            value_is_tokens ? nullptr : value_grad.data()};
   }
 
+  const Floats& values() const { return value_is_tokens ? tokens : value; }
+
   Index B, rows, D, W, fused_width;
+  bool value_is_tokens = false;
   Floats tokens, value, grad;
   std::vector<std::uint8_t> present;
   Floats fused, log_sum, token_grad, value_grad;
@@ -102,17 +107,17 @@ void attend(const Side& own, const Side& other, Index b, Index i, double scale, 
   for (Index j = 0; j < other.rows; ++j) {
     if (!other.present[at(j)]) continue;
     weights[j] /= total;
-    mean += weights[j] * product(own.grad, i, other.value, at(j), other.W);
+    mean += weights[j] * product(own.grad, i, other.values(), at(j), other.W);
   }
   for (Index j = 0; j < other.rows; ++j) {
     if (!other.present[at(j)]) continue;
-    const double g = weights[j] * (product(own.grad, i, other.value, at(j), other.W) - mean);
+    const double g = weights[j] * (product(own.grad, i, other.values(), at(j), other.W) - mean);
     for (Index d = 0; d < own.D; ++d) {
       of_own.token_grad[i * own.D + d] += scale * g * other.tokens[at(j) * own.D + d];
       of_other.token_grad[at(j) * own.D + d] += scale * g * own.tokens[i * own.D + d];
     }
     for (Index d = 0; d < other.W; ++d) {
-      of_own.fused[i * other.W + d] += weights[j] * other.value[at(j) * other.W + d];
+      of_own.fused[i * other.W + d] += weights[j] * other.values()[at(j) * other.W + d];
       of_other.value_grad[at(j) * other.W + d] += weights[j] * own.grad[i * other.W + d];
     }
   }
@@ -128,9 +133,11 @@ void check_near(const Doubles& expected, const Floats& found, double tolerance) 
 }
 
 // Errors grow with the scores, whose roundings the exponentials take for relative ones.
-void check_sizes(const Sizes& s, bool masked, double scale, double growth = 1) {
+void check_sizes(const Sizes& s, bool masked, double scale, double growth = 1,
+                 bool value_is_tokens = false) {
   Side user(s.B, s.N, s.D, s.user_width, s.item_width, masked, 1);
   Side item(s.B, s.M, s.D, s.item_width, s.user_width, masked, 5);
+  user.value_is_tokens = item.value_is_tokens = value_is_tokens;
   Truth user_truth(user), item_truth(item);
   for (Index b = 0; b < s.B; ++b) {
     for (Index i = 0; i < s.N; ++i) {
@@ -139,6 +146,13 @@ void check_sizes(const Sizes& s, bool masked, double scale, double growth = 1) {
     for (Index j = 0; j < s.M; ++j) {
       attend(item, user, b, b * s.M + j, scale, item_truth, user_truth);
     }
+  }
+  for (auto& [truth, side] : {std::pair(&user_truth, &user), {&item_truth, &item}}) {
+    if (!value_is_tokens) break;
+    for (std::size_t i = 0; i < truth->token_grad.size(); ++i) {
+      truth->token_grad[i] += truth->value_grad[i];
+    }
+    side->value_grad.clear();
   }
   std::vector<Floats> first;
   for (const int workers : {1, 3}) {
@@ -181,6 +195,14 @@ TEST(bidirectional_fusion_adds_runs_up) {
 
 TEST(bidirectional_fusion_of_distant_peaks) {
   check_sizes({2, 330, 290, 24, 8, 8}, false, 8.0, 30);
+}
+
+TEST(bidirectional_fusion_of_sides_that_are_their_values) {
+  for (const bool masked : {false, true}) {
+    check_sizes({2, 5, 7, 12, 12, 12}, masked, 0.3, 1, true);
+    check_sizes({2, 100, 90, 20, 20, 20}, masked, 0.3, 1, true);
+    check_sizes({1, 700, 530, 16, 16, 16}, masked, 0.3, 1, true);
+  }
 }
 
 TEST(bidirectional_fusion_takes_empty_sides) {
