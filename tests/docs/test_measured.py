@@ -36,7 +36,7 @@ def data(tmp_path):
     }
     file = tmp_path / "results.json"
     file.write_text(json.dumps(results))
-    return file
+    return (file,)
 
 
 def test_table_machine_and_command(data):
