@@ -6,7 +6,8 @@
 // peaks seen so far, of the rows in place and of the columns beside them, and both are multiplied
 // with the values of the other side. Where a peak rises, what was summed up under it is scaled. A
 // row is finished when it has met all columns. The columns are summed up run by run, and the parts
-// are added in ascending order. The cut depends on the shapes alone.
+// are added in ascending order. The cut depends on the shapes alone. Few tokens take another way
+// (bidirectional_few.h).
 // Bound: 3 products, 6 N M D operations, and 2 N M exponentials.
 #include "cpu/bidirectional_fusion.h"
 #include "cpu/bidirectional_few.h"

@@ -24,6 +24,7 @@ struct Plan {
     const std::int64_t widest = std::max({depth, row_width, column_width});
     const std::int64_t most =
         std::max<std::int64_t>(1, kPartRows * (N + M) / std::max<std::int64_t>(M, 1));
+    // Half as many tasks as usual, as each has sums of its own of all columns.
     runs = std::min(most, count_runs(2 * batch, N, kLeastRows));
     run_rows = round_up(ceil_div(N, runs), kHeight);
     block_rows =

@@ -7,7 +7,8 @@
 // A task is a run of queries of one head, of one sample or, where all samples share the queries, of
 // some samples in turn. A block of tokens is packed and meets a group of queries, with all products
 // of G and P made where they stand. What goes to tokens is summed up over the groups; a run's sums
-// are a part, and parts are added in ascending order. The cut depends on the shapes alone.
+// are a part, and parts are added in ascending order. The cut depends on the shapes alone. Few
+// queries meet the tokens row by row, unpacked, and the gradients of tokens are written at once.
 // Bound: 5 products, 10 Q M D operations, and Q M exponentials.
 #include <tuple>
 
