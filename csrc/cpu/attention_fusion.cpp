@@ -35,6 +35,9 @@ struct Cut {
     const std::int64_t fair = ceil_div(args.key.batch, kTasks);
     cut.task = std::clamp(kTaskBytes / bytes, std::min(cut.block, kMostSamples), kMostSamples);
     cut.task = std::min(cut.task, std::max(cut.block, fair));
+    // A task holds a sum of the gradient of a query that all samples share: as few as are fair.
+    if (args.query.batch == 1)
+      cut.task = std::clamp(fair, std::min(cut.block, kMostSamples), kMostSamples);
     cut.tasks = ceil_div(args.key.batch, cut.task);
     cut.stride = round_up(cut.block * heads * queries + kTileRows<T> - 1, Vec<T>::kSize);
     return cut;
@@ -322,26 +325,18 @@ class Backward : Attention<T> {
         key_out_(like(args.forward.key, args.key), args.forward.num_heads, executor.workers()),
         value_out_(like(args.forward.value, args.value), args.forward.num_heads,
                    executor.workers()),
-        query_sums_(1, shared_ ? tasks() * query_size() : 0),
+        query_sums_(shared_ ? tasks() : 0, query_size()),
         query_rows_(executor.workers(), shared_ ? args.forward.query.rows * this->key_.width() : 0),
         query_row_pointers_(executor.workers(), args.forward.query.rows) {}
 
   void run(std::int64_t task, int worker) {
-    if (shared_) std::fill_n(query_sums_.of(0) + task * query_size(), query_size(), T(0));
+    if (shared_) std::fill_n(query_sums_.part(task), query_size(), T(0));
     this->each_block(task, [&](const Block& block) { run_block(task, block, worker); });
     finish_streaming();
   }
 
-  // The gradient of a query that all samples share: the tasks' sums, in their order.
-  void finish() {
-    if (!shared_) return;
-    with_type(this->args_.query.dtype, [&]<class Out>(Out*) {
-      for (std::int64_t i = 0; i < query_size(); ++i) {
-        double sum = 0;
-        for (std::int64_t t = 0; t < tasks(); ++t) sum += query_sums_.of(0)[t * query_size() + i];
-        narrow(sum, static_cast<Out*>(backward_.query) + i);
-      }
-    });
+  void finish(const Executor& executor) {
+    if (shared_) query_sums_.finish(backward_.query, this->args_.query.dtype, executor);
   }
 
  private:
@@ -440,7 +435,7 @@ class Backward : Attention<T> {
       rows[q] = query_rows_.of(worker) + q * width;
     }
     combine<false, T>(rows, this->args_.query.rows, width, keys);
-    T* sums = query_sums_.of(0) + task * query_size() + head * exact;
+    T* sums = query_sums_.part(task) + head * exact;
     for (std::int64_t q = 0; q < this->args_.query.rows; ++q, sums += columns) {
       for (std::int64_t d = 0; d < exact; ++d) sums[d] += rows[q][d];
     }
@@ -450,7 +445,8 @@ class Backward : Attention<T> {
   BlockRows<T> grad_;
   const bool shared_;
   BlockResult<T> query_out_, key_out_, value_out_;
-  Scratch<T> query_sums_, query_rows_;
+  SharedSums<T> query_sums_;
+  Scratch<T> query_rows_;
   Scratch<T*> query_row_pointers_;
 };
 
@@ -473,7 +469,7 @@ void attention_fusion_backward(const AttentionFusionBackwardArgs& args, const Ex
   with_accumulator(args.forward.key.dtype, [&]<class T>(T*) {
     Backward<T> backward(args, executor);
     executor.run(backward.tasks(), [&](std::int64_t t, int worker) { backward.run(t, worker); });
-    backward.finish();
+    backward.finish(executor);
   });
 }
 

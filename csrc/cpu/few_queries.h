@@ -83,8 +83,6 @@ class TokenGradient {
         direct_(is_of<T>(side.dtype) && depth_ == width_),
         streams_(direct_ && can_stream<T>(out, side.batch * side.rows, side.columns)) {}
 
-  std::int64_t scratch() const { return direct_ ? 0 : kBlockColumns * width_; }
-
   // Tokens [p, p + count) of those present: sum_q of all terms.
   template <class... Terms>
   [[gnu::noinline]] void write(std::int64_t b, std::int64_t h, const PresentTokens& tokens,

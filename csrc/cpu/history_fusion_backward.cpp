@@ -3,8 +3,8 @@
 // With w the weights of the forward and g the gradient of a history's result:
 //   row[t]   near[t] g + far[t] query,  near = w
 //   weights  g . row[t]
-//   query    sum_t far[t] row[t],       far[t] = w[t] (g . row[t] - sum_s w[s] g . row[s]) /
-//   sqrt(D)
+//   query    sum_t far[t] row[t]
+// where far[t] = w[t] (g . row[t] - sum_s w[s] g . row[s]) / sqrt(D).
 // First near, far and what needs the rows: rows are read once for both products and, in attention,
 // once more for the query's gradient, as a rule from cache. Then the gradient of the rows: each is
 // written once where they are the input, and a table's are summed by item (table_gradient.h).

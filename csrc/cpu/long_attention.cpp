@@ -17,8 +17,10 @@ class LongForward {
       : args_(args),
         executor_(executor),
         heads_(args, kBlockBytes),
-        groups_(std::max(ceil_div(heads_.queries, heads_.most_rows),
-                         count_runs(heads_.batch * heads_.heads, heads_.queries, kLeastRows))),
+        groups_(heads_.few ? 1
+                           : std::max(ceil_div(heads_.queries, heads_.most_rows),
+                                      count_runs(heads_.batch * heads_.heads, heads_.queries,
+                                                 kLeastRows))),
         group_rows_(even_part(heads_.queries, ceil_div(heads_.queries, groups_), kHeight)),
         block_rows_(even_part(group_rows_, kBlockRows, kHeight)),
         dropout_(args.dropout_p, args.seed),

@@ -34,7 +34,8 @@ class LongBackward {
         batches_(ceil_div(heads_.batch, samples_)),
         runs_(count_parts()),
         run_rows_(round_up(ceil_div(heads_.queries, runs_), kHeight)),
-        group_rows_(even_part(run_rows_, heads_.most_rows, kHeight)),
+        // Few queries are one group, however wide: what they meet is finished in one block.
+        group_rows_(heads_.few ? run_rows_ : even_part(run_rows_, heads_.most_rows, kHeight)),
         block_rows_(even_part(group_rows_, kBlockRows, kHeight)),
         // With one group, a block of tokens is finished when the group has met it.
         keeps_sums_(runs_ > 1 || run_rows_ > group_rows_),

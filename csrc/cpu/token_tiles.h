@@ -5,7 +5,7 @@
 //
 // Both are vectorised along the features. A dot product's vector of partial sums is one of the
 // kSize of a tile, which one tree of shuffles adds up together; the tile shares every load among
-// its rows. Rows are whole vectors long: GatheredRows sees to that.
+// its rows. Rows are whole vectors long: HeadRows sees to that.
 #pragma once
 
 #include <algorithm>

@@ -29,6 +29,7 @@ struct Sides {
     STD_TORCH_CHECK(
         num_heads >= 1 && args.key.columns % num_heads == 0 && args.value.columns % num_heads == 0,
         "num_heads must divide the widths of key and value");
+    STD_TORCH_CHECK(dropout_p >= 0 && dropout_p <= 1, "dropout_p must be in [0, 1]");
     STD_TORCH_CHECK(dropout_p == 0 || seed.has_value(), "dropout needs a seed");
     args.mask = mask(mask_tensor, batch(), args.key.rows, "mask");
     args.query_mask = mask(query_mask, batch(), args.query.rows, "query_mask");

@@ -19,6 +19,7 @@ Tensor mmr_rerank(const Tensor& scores, const Tensor& vectors, int64_t k, double
                   "scores must have the shape [", users, ", ", candidates, "]");
   STD_TORCH_CHECK(k >= 1, "k must be at least 1, got ", k);
   args.k = k;
+  STD_TORCH_CHECK(trade_off >= 0 && trade_off <= 1, "trade_off must be in [0, 1]");
   args.trade_off = trade_off;
   args.mask = mask(mask_of, users, candidates, "mask");
   Tensor places = empty<2>({users, k}, ScalarType::Long);
