@@ -238,7 +238,9 @@ class _Attention(torch.autograd.Function):
         if grad is None:
             grad = fused.new_zeros(()).expand_as(fused)
         needs = ctx.needs_input_grad[:3]
-        found = _AttentionBackward.apply(
+        found = apply(
+            _AttentionBackward,
+            _backward_op,
             grad,
             grad_weights if ctx.weights_wanted else None,
             fused,

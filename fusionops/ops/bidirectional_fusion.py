@@ -163,7 +163,14 @@ class _Bidirectional(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
-        found = _BidirectionalBackward.apply(*grads[:2], *ctx.saved_tensors, ctx.scale, *needs[:4])
+        found = apply(
+            _BidirectionalBackward,
+            _backward_op,
+            *grads[:2],
+            *ctx.saved_tensors,
+            ctx.scale,
+            *needs[:4],
+        )
         wanted = (g if needed else None for g, needed in zip(found, needs[:4], strict=True))
         return (*wanted, None, None, None)
 
