@@ -155,8 +155,8 @@ class Attention {
   void products(const Block& block, const BlockRows<T>& left, const BlockRows<T>& right,
                 double scale, T* out, int worker) const {
     for (std::int64_t u = 0; u < block.units(); ++u) {
-      dots<T>(left.of(u, worker), left.count(), right.of(u, worker), right.count(), left.width(),
-              static_cast<T>(scale), out + u * left.count(), cut_.stride);
+      dots<T>({left.of(u, worker), left.count(), right.of(u, worker), right.count(), left.width(),
+               static_cast<T>(scale), out + u * left.count(), cut_.stride});
     }
     for (std::int64_t m = 0; m < right.count(); ++m) {  // lanes beyond the last query
       std::fill(out + m * cut_.stride + block.rows(), out + (m + 1) * cut_.stride, T(0));

@@ -47,7 +47,7 @@ template <class T>
     for (int j = 0; j < kSize; ++j) columns[j] = right[std::min(m + j, rights - 1)];
     for (std::int64_t q = 0; q < lefts; ++q) {
       const T* const row[1] = {left[q]};
-      (dot_tile<1, T>(row, columns, width) * Vec<T>::broadcast(scale))
+      (dot_tile<1, Vec<T>::kSize, T>(row, columns, width) * Vec<T>::broadcast(scale))
           .store(block + q * kBlockStride + m);
     }
   }

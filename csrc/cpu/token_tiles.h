@@ -18,14 +18,12 @@ namespace fusionops::cpu::FUSIONOPS_ISA {
 template <class T>
 using RowPointers = const T* const*;
 
-// kSize dot products: of kLeft rows of one side with kSize / kLeft of the other. Pointers beyond
-// the rows there are name any row that can be read.
-template <int kLeft, class T>
+// kLeft * kRight dot products, at most kSize: left[i] . right[j] is lane j * kLeft + i. Pointers
+// beyond the rows there are name any row that can be read.
+template <int kLeft, int kRight, class T>
 [[gnu::always_inline]] inline Vec<T> dot_tile(const T* const (&left)[kLeft],
-                                              const T* const (&right)[Vec<T>::kSize / kLeft],
-                                              std::int64_t width) {
+                                              const T* const (&right)[kRight], std::int64_t width) {
   using V = Vec<T>;
-  constexpr int kRight = V::kSize / kLeft;
   V sums[V::kSize];
 #pragma GCC unroll 16
   for (int i = 0; i < V::kSize; ++i) sums[i] = V::broadcast(0);
@@ -45,40 +43,60 @@ template <int kLeft, class T>
   return sums_of_lanes(sums);
 }
 
-template <int kLeft, class T>
-void dots_by_tile(RowPointers<T> left, std::int64_t lefts, RowPointers<T> right,
-                  std::int64_t rights, std::int64_t width, T scale, T* out, std::int64_t stride) {
-  constexpr int kRight = Vec<T>::kSize / kLeft;
-  const Vec<T> factor = Vec<T>::broadcast(scale);
-  for (std::int64_t m = 0; m < rights; m += kRight) {
-    const T* columns[kRight];
-    for (int j = 0; j < kRight; ++j) columns[j] = right[std::min(m + j, rights - 1)];
-    for (std::int64_t q = 0; q < lefts; q += kLeft) {
-      const T* rows[kLeft];
-      for (int i = 0; i < kLeft; ++i) rows[i] = left[std::min(q + i, lefts - 1)];
-      alignas(64) T sums[Vec<T>::kSize];
-      (dot_tile<kLeft, T>(rows, columns, width) * factor).store(sums);
-      const auto count = std::min<std::int64_t>(kRight, rights - m);
-      for (std::int64_t j = 0; j < count; ++j) {
-        std::copy_n(sums + j * kLeft, kLeft, out + (m + j) * stride + q);
-      }
+// Left rows of a tile: how many products beyond the last `dots` may write.
+template <class T>
+inline constexpr int kTileRows = std::min(4, Vec<T>::kSize);
+
+// What the products of dots are made of, and where they go.
+template <class T>
+struct DotRows {
+  RowPointers<T> left;
+  std::int64_t lefts;
+  RowPointers<T> right;
+  std::int64_t rights, width;
+  T scale;
+  T* out;
+  std::int64_t stride;
+};
+
+// The products of all left rows with right rows [m, m + kRight).
+template <int kLeft, int kRight, class T>
+void dot_columns(const DotRows<T>& rows, std::int64_t m) {
+  const T* columns[kRight];
+  for (int j = 0; j < kRight; ++j) columns[j] = rows.right[std::min(m + j, rows.rights - 1)];
+  const auto count = std::min<std::int64_t>(kRight, rows.rights - m);
+  for (std::int64_t q = 0; q < rows.lefts; q += kLeft) {
+    const T* each[kLeft];
+    for (int i = 0; i < kLeft; ++i) each[i] = rows.left[std::min(q + i, rows.lefts - 1)];
+    alignas(64) T sums[Vec<T>::kSize];
+    (dot_tile<kLeft, kRight, T>(each, columns, rows.width) * Vec<T>::broadcast(rows.scale))
+        .store(sums);
+    for (std::int64_t j = 0; j < count; ++j) {
+      std::copy_n(sums + j * kLeft, kLeft, rows.out + (m + j) * rows.stride + q);
     }
   }
 }
 
-// Lefts of a tile: how many products beyond the last `dots` may write.
-template <class T>
-inline constexpr int kTileRows = std::min(4, Vec<T>::kSize);
-
 // out[m * stride + q] = scale * (left[q] . right[m]). Up to kTileRows - 1 elements behind a row of
 // out are overwritten: a copy of known length is one instruction.
 template <class T>
-void dots(RowPointers<T> left, std::int64_t lefts, RowPointers<T> right, std::int64_t rights,
-          std::int64_t width, T scale, T* out, std::int64_t stride) {
-  if (lefts == 1) {
-    dots_by_tile<1, T>(left, lefts, right, rights, width, scale, out, stride);
-  } else {
-    dots_by_tile<kTileRows<T>, T>(left, lefts, right, rights, width, scale, out, stride);
+void dots(const DotRows<T>& rows) {
+  constexpr int kSize = Vec<T>::kSize;
+  if (rows.lefts > 1) {
+    constexpr int kRight = kSize / kTileRows<T>;
+    for (std::int64_t m = 0; m < rows.rights; m += kRight) {
+      dot_columns<kTileRows<T>, kRight, T>(rows, m);
+    }
+    return;
+  }
+  for (std::int64_t m = 0; m < rows.rights;) {
+    if (rows.rights - m > kSize / 2) {
+      dot_columns<1, kSize, T>(rows, m);
+      m += kSize;
+    } else {  // eight sums keep the multipliers busy, and their pointers in registers
+      dot_columns<1, kSize / 2, T>(rows, m);
+      m += kSize / 2;
+    }
   }
 }
 
