@@ -194,13 +194,16 @@ def bench(
     short: Annotated[
         bool, typer.Option("--short", help="A smoke run: the smallest sizes, few rounds.")
     ] = False,
+    growth: Annotated[
+        bool, typer.Option(help="Also time against size, which takes longest.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Measure the operators and the Catalog against their peers and this machine's bounds."""
     with sentences():
         from fusionops.cli.bench import run
 
-        run(suites, suite or [], out, short=short, as_json=as_json)
+        run(suites, suite or [], out, short=short, growth=growth, as_json=as_json)
 
 
 @app.command()

@@ -16,7 +16,9 @@ from fusionops.files import write_atomically
 REPORT, GROWTH, SHARES, DATA = "report.md", "growth.png", "bounds.png", "results.json"
 
 
-def run(suites: Path, names: list[str], out: Path, *, short: bool, as_json: bool) -> None:
+def run(
+    suites: Path, names: list[str], out: Path, *, short: bool, growth: bool, as_json: bool
+) -> None:
     """Measure, and write the report.
 
     Parameters
@@ -29,13 +31,16 @@ def run(suites: Path, names: list[str], out: Path, *, short: bool, as_json: bool
         Folder of ``report.md``, ``growth.png``, ``bounds.png`` and ``results.json``.
     short : bool
         The smoke run of the suites.
+    growth : bool
+        Also time against size.
     as_json : bool
         Print the measurements as one JSON object.
     """
     files = _files(suites, names)
     out.mkdir(parents=True, exist_ok=True)  # an --out that cannot be made is said at once
-    results = _measure(files, short=short)
-    command = " ".join(["fusionops bench", *names, *(["--short"] if short else [])])
+    results = _measure(files, short=short, growth=growth)
+    options = [*(["--short"] if short else []), *([] if growth else ["--no-growth"])]
+    command = " ".join(["fusionops bench", *names, *options])
     _write(results, out, command)
     if as_json:
         console.print_json(results.as_json())
@@ -58,13 +63,13 @@ def _files(suites: Path, names: list[str]) -> list[Path]:
     return [known[name] for name in names] if names else list(known.values())
 
 
-def _measure(files: list[Path], *, short: bool) -> Results:
+def _measure(files: list[Path], *, short: bool, growth: bool) -> Results:
     """Run pytest on the suites, in a process of its own: a fresh torch, nothing else loaded."""
     with tempfile.TemporaryDirectory(prefix="fusionops-bench-") as folder:
         data = Path(folder) / DATA
-        command = [sys.executable, "-m", "pytest", *map(str, files), "--growth", "-v"]
+        command = [sys.executable, "-m", "pytest", *map(str, files), "-v"]
         command += ["--report", str(data), "-p", "no:cacheprovider"]
-        command += ["--short"] if short else []
+        command += [*(["--short"] if short else []), *(["--growth"] if growth else [])]
         # The command line lets waiting threads sleep; scripts of torch's users do not.
         environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
         status = _run(command, environment)

@@ -41,6 +41,15 @@ def test_everyone_was_measured(measured):
     assert set(peaks) == {"float64", "float32", "bfloat16", "int8"}
 
 
+def test_without_growth(run, tmp_path):
+    options = ["--suites", SUITES, "--out", tmp_path, "--short", "--no-growth"]
+    assert run("bench", "mmr_rerank", *options).code == 0
+    report = (tmp_path / "report.md").read_text()
+    assert "`fusionops bench mmr_rerank --short --no-growth`" in report
+    assert "time(" not in report
+    assert not (tmp_path / "growth.png").exists()
+
+
 def test_a_folder_without_suites(run, tmp_path):
     result = run("bench", "--suites", tmp_path, "--out", tmp_path / "out")
     assert result.code == 2
