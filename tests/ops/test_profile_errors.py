@@ -330,3 +330,15 @@ def test_numpy_numbers_are_numbers(kind):
         torch.testing.assert_close(
             function(**{**good, **changed}), function(**{**good, **plain}), rtol=0, atol=0
         )
+
+
+@pytest.mark.parametrize("number", [-0.5, 1.5, 1e300, float("inf"), float("nan")])
+def test_direct_calls_check_ranges(number):
+    """The kernels would read outside their memory, or cast what no integer holds."""
+    sides = list(torch.ones(3, 2, 3, 4))
+    with pytest.raises(RuntimeError, match="trade_off"):
+        torch.ops.fusionops.mmr_rerank(sides[0][..., 0], sides[0], 2, number, None)
+    with pytest.raises(RuntimeError, match="dropout_p"):
+        torch.ops.fusionops.attention_fusion(
+            *sides, None, None, 1, None, number, torch.tensor(1), False
+        )
