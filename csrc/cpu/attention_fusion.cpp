@@ -281,6 +281,7 @@ class Forward : Attention<T> {
   void run_block(const Block& block, int worker) {
     const auto& args = this->args_;
     T* scores = this->scores(worker, 0);
+    std::fill_n(static_cast<T*>(args.log_sum) + block.first_row(), block.rows(), T(0));  // not kept
     this->gather(block, worker);
     this->products(block, this->query_, this->key_, args.scale, scores, worker);
     this->mask_scores(block, scores);
@@ -456,7 +457,6 @@ void attention_fusion(const AttentionFusionArgs& args, const Executor& executor)
   if (is_long_attention(args.query.rows, args.key.rows)) return long_attention(args, executor);
   if (args.out.batch == 0 || args.out.rows == 0) return;
   with_accumulator(args.key.dtype, [&]<class T>(T*) {
-    std::fill_n(static_cast<T*>(args.log_sum), args.out.batch * args.num_heads * args.out.rows, 0);
     Forward<T> forward(args, executor);
     executor.run(forward.tasks(), [&](std::int64_t t, int worker) { forward.run(t, worker); });
   });

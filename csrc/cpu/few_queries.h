@@ -22,16 +22,9 @@ void gather_tokens(const MatrixView& m, std::int64_t b, const PresentTokens& tok
     return;
   }
   with_type(m.dtype, [&]<class Source>(Source*) {
-    if constexpr (std::is_same_v<Accumulator<Source>, T>) {
-      for (std::int64_t i = begin; i < end; ++i, copies += width) {
-        *rows++ = copies;
-        const Source* from = m.template at<Source>(b, tokens(i), 0);
-        for (std::int64_t d = 0; d < width;
-             d += Vec<T>::kSize, from += Vec<T>::kSize * m.column_stride) {
-          const auto lanes = static_cast<int>(std::min<std::int64_t>(Vec<T>::kSize, m.columns - d));
-          load_some(from, m.column_stride, lanes).store(copies + d);
-        }
-      }
+    for (std::int64_t i = begin; i < end; ++i, copies += width) {
+      *rows++ = copies;
+      widen_row(m.template at<Source>(b, tokens(i), 0), m.column_stride, m.columns, copies);
     }
   });
 }

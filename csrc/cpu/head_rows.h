@@ -76,11 +76,7 @@ class HeadRows {
         if (!present) continue;
         const Source* source = side_.template at<Source>(sample, i, 0);
         for (std::int64_t h = 0; h < heads_; ++h, source += width_.exact * side_.column_stride) {
-          T* out = scratch + h * width_.padded;
-          for (std::int64_t d = 0; d < width_.exact; ++d) {
-            out[d] = static_cast<T>(widen(source[d * side_.column_stride]));
-          }
-          std::fill(out + width_.exact, out + width_.padded, T(0));
+          widen_row(source, side_.column_stride, width_.exact, scratch + h * width_.padded);
         }
       }
     });

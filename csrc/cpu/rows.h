@@ -39,6 +39,18 @@ template <class Source, class T = Accumulator<Source>>
   return Vec<T>::load(buffer);
 }
 
+// A row of `columns` in the accumulation type, side by side, with zeros up to whole vectors.
+template <class T, class Source>
+void widen_row(const Source* row, std::int64_t stride, std::int64_t columns, T* out) {
+  constexpr std::int64_t kSize = Vec<T>::kSize;
+  if constexpr (std::is_same_v<Accumulator<Source>, T>) {
+    for (std::int64_t d = 0; d < columns; d += kSize) {
+      const auto lanes = static_cast<int>(std::min(kSize, columns - d));
+      load_some(row + d * stride, stride, lanes).store(out + d);
+    }
+  }
+}
+
 template <class T, class Out>
 [[gnu::always_inline]] inline void store_some(Vec<T> v, Out* out, int lanes, bool streams) {
   if constexpr (std::is_same_v<T, Out>) {

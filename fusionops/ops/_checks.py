@@ -74,18 +74,24 @@ def presence(name: str, value: Any, other_name: str, other: Tensor) -> Tensor | 
     """A bool mask ``[B, M]`` or ``[M]`` of the tokens of `other` ``[B, M, D]``, as ``[B, M]``."""
     if value is None:
         return None
+    batch, rows = other.shape[:2]
+    return mask(name, value, batch, rows, other_name, other).expand(batch, rows)
+
+
+def mask(name: str, value: Any, batch: int, rows: int, other_name: str, other: Tensor) -> Tensor:
+    """A bool tensor ``[rows]`` or ``[batch, rows]`` on the device of `other`, as it is."""
     if not isinstance(value, Tensor) or value.dtype != torch.bool:
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{name}: expected a bool tensor, got {got}")
     if value.layout != torch.strided or value.is_nested:
         raise TypeError(f"{name}: expected a dense (strided) bool tensor, got {value.layout}")
     same_device(name, value, other_name, other)
-    batch, rows = other.shape[:2]
     if not is_row_or_rows(value, batch, rows):
         raise ValueError(
             f"{name}: expected shape [{rows}] or [{batch}, {rows}], got {list(value.shape)}"
         )
-    return value.expand(batch, rows)
+    found: Tensor = value
+    return found
 
 
 def is_row_or_rows(value: Tensor, batch: int, rows: int) -> bool:
@@ -185,16 +191,22 @@ def item_bias(value: Any, item: Tensor) -> Tensor:
 
 def integers(name: str, value: Any, rows: int, other: Tensor, other_name: str = "user") -> Tensor:
     """A 1-d integer tensor of `rows` entries on the device of `other`, as int64."""
+    integer(name, value)
+    same_device(name, value, other_name, other)
+    if value.dim() != 1 or value.shape[0] != rows:
+        raise ValueError(f"{name}: expected shape [{rows}], got {describe(value)}")
+    found: Tensor = value.to(torch.int64)
+    return found
+
+
+def integer(name: str, value: Any) -> None:
+    """`value` must be a dense tensor of an integer dtype."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected an integer tensor, got {type(value).__name__}")
     if value.layout != torch.strided or value.is_nested:
         raise TypeError(f"{name}: expected a dense (strided) integer tensor, got {value.layout}")
     if value.dtype.is_floating_point or value.dtype.is_complex or value.dtype == torch.bool:
         raise TypeError(f"{name}: expected an integer tensor, got {describe(value)}")
-    same_device(name, value, other_name, other)
-    if value.dim() != 1 or value.shape[0] != rows:
-        raise ValueError(f"{name}: expected shape [{rows}], got {describe(value)}")
-    return value.to(torch.int64)
 
 
 def scale(value: Any, other: Tensor) -> float | Tensor:

@@ -57,11 +57,21 @@ def check_values(name: str, ragged: Ragged, columns: int) -> None:
     What the kernels check themselves, for implementations that are not kernels.
     """
     offsets, indices = ragged
-    if offsets[0] != 0 or offsets[-1] != len(indices) or bool((offsets.diff() < 0).any()):
+    check_offsets(f"{name}: offsets", offsets, len(indices), "indices")
+    check_indices(name, indices, columns)
+
+
+def check_offsets(name: str, offsets: Tensor, size: int, entries: str) -> None:
+    """IndexError unless offsets rise from 0 to `size`, the number of `entries`."""
+    if offsets[0] != 0 or offsets[-1] != size or bool((offsets.diff() < 0).any()):
         raise IndexError(
-            f"{name}: offsets must rise from 0 to the number of indices ({len(indices)}), "
+            f"{name} must rise from 0 to the number of {entries} ({size}), "
             f"got {offsets.tolist()[:8]}"
         )
+
+
+def check_indices(name: str, indices: Tensor, columns: int) -> None:
+    """IndexError unless all are in ``[0, columns)``."""
     wrong = (indices < 0) | (indices >= columns)
     if bool(wrong.any()):
         raise IndexError(

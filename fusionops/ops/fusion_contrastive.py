@@ -124,9 +124,8 @@ class _Contrastive(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         statistics, *inputs = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        found = _ContrastiveBackward.apply(
-            grad, statistics, *inputs, needs[0] or needs[2], needs[1] or needs[3]
-        )
+        wanted = needs[0] or needs[2], needs[1] or needs[3]
+        found = apply(_ContrastiveBackward, _backward_op, grad, statistics, *inputs, *wanted)
         return (*(g if needed else None for g, needed in zip(found, needs[:4], strict=True)), None)
 
 

@@ -226,7 +226,9 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         statistics, *inputs = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        found = _CrossEntropyBackward.apply(
+        found = apply(
+            _CrossEntropyBackward,
+            _backward_op,
             grad,
             statistics,
             *inputs,

@@ -100,7 +100,7 @@ def fusion_topk(
     if item_bias is not None:
         item_bias = _checks.item_bias(item_bias, item)
     if allowed is not None:
-        _check_allowed(allowed, users, item)
+        allowed = _checks.mask("allowed", allowed, users, items, "item", item)
     if exclude is not None:
         exclude = as_ragged("exclude", exclude, users, items, item.device)
     if candidates is not None:
@@ -123,18 +123,6 @@ def fusion_topk(
     lists = (*(exclude or (None, None)), allowed, *(candidates or (None, None)))
     scores, indices = apply(_TopK, _op, user, item, k, user_scale, item_scale, item_bias, *lists)
     return scores, indices
-
-
-def _check_allowed(allowed: Any, users: int, item: Tensor) -> None:
-    if not isinstance(allowed, Tensor) or allowed.dtype != torch.bool:
-        got = allowed.dtype if isinstance(allowed, Tensor) else type(allowed).__name__
-        raise TypeError(f"allowed: expected a bool tensor, got {got}")
-    _checks.same_device("allowed", allowed, "item", item)
-    if tuple(allowed.shape) not in ((item.shape[0],), (users, item.shape[0])):
-        raise ValueError(
-            f"allowed: expected shape [{item.shape[0]}] or [{users}, {item.shape[0]}], "
-            f"got {list(allowed.shape)}"
-        )
 
 
 class _TopK(torch.autograd.Function):
@@ -179,7 +167,7 @@ class _TopK(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         user, item, user_scale, item_scale, indices = ctx.saved_tensors
-        sums = _TopKBackward.apply(grad, indices, user, item, user_scale, item_scale)
+        sums = apply(_TopKBackward, _backward_op, grad, indices, user, item, user_scale, item_scale)
         toward_user, toward_item, toward_bias = sums
         grads: list[Tensor | None] = [None] * 11
         grads[0] = scaled(toward_user, user_scale, user.dtype)

@@ -11,7 +11,7 @@ from fusionops import backend, reference
 from fusionops.ops import _checks, composition_histories
 from fusionops.ops._dtypes import accumulator, without_autocast
 from fusionops.ops._library import apply, loop_vmap, register
-from fusionops.ops._ragged import own, unpacked
+from fusionops.ops._ragged import check_indices, check_offsets, own, unpacked
 
 _op = torch.ops.fusionops.history_fusion.default
 _backward_op = torch.ops.fusionops.history_fusion_backward.default
@@ -111,7 +111,9 @@ def history_fusion(
         fused = apply(_HistoryFusion, _op, values, own(offsets), query, weights, ids)[0]
         return fused
     if not values.is_meta and not torch.compiler.is_compiling():
-        _check_indices(values, offsets, ids, entries)
+        check_offsets("offsets:", offsets, entries, "rows")
+        if ids is not None:
+            check_indices("ids", ids, len(values))
     home = reference if server == "reference" else composition_histories
     with without_autocast(values.device):
         fused = home.history_fusion(values, offsets, query, weights, ids=ids)
@@ -152,22 +154,17 @@ def _check_alike(name: str, offsets: Tensor, other_name: str, other: Tensor) -> 
 
 
 def _checked_offsets(offsets: Any, values: Any) -> Tensor:
-    if not isinstance(offsets, Tensor):
-        raise TypeError(f"offsets: expected an integer tensor, got {type(offsets).__name__}")
-    if offsets.dtype.is_floating_point or offsets.dtype.is_complex or offsets.dtype == torch.bool:
-        raise TypeError(f"offsets: expected an integer tensor, got {_checks.describe(offsets)}")
-    if offsets.layout != torch.strided or offsets.is_nested:
-        raise TypeError(f"offsets: expected a dense (strided) integer tensor, got {offsets.layout}")
+    _checks.integer("offsets", offsets)
     if isinstance(values, Tensor):
         _checks.same_device("offsets", offsets, "values", values)
     if offsets.dim() != 1 or offsets.shape[0] == 0:
         raise ValueError(f"offsets: expected shape [B + 1], got {_checks.describe(offsets)}")
-    return offsets.to(torch.int64)
+    found: Tensor = offsets.to(torch.int64)
+    return found
 
 
 def _checked_ids(ids: Any, values: Tensor) -> Tensor:
-    if not isinstance(ids, Tensor):
-        raise TypeError(f"ids: expected an integer tensor, got {type(ids).__name__}")
+    _checks.integer("ids", ids)
     if ids.dim() != 1:
         raise ValueError(f"ids: expected 1 dimension, got {_checks.describe(ids)}")
     return _checks.integers("ids", ids, ids.shape[0], values, "values")
@@ -188,17 +185,6 @@ def _checked_weights(weights: Tensor, values: Tensor, entries: int) -> Tensor:
     if tuple(weights.shape) != (entries,):
         raise ValueError(f"weights: expected shape [{entries}], got {_checks.describe(weights)}")
     return weights.to(accumulator(values.dtype))
-
-
-def _check_indices(values: Tensor, offsets: Tensor, ids: Tensor | None, entries: int) -> None:
-    """IndexError unless offsets rise from 0 to T and every id is a row of the table."""
-    if offsets[0] != 0 or offsets[-1] != entries or bool((offsets.diff() < 0).any()):
-        raise IndexError(
-            f"offsets: expected to rise from 0 to the number of rows ({entries}), "
-            f"got {offsets.tolist()[:8]}"
-        )
-    if ids is not None and bool(((ids < 0) | (ids >= len(values))).any()):
-        raise IndexError(f"ids: expected indices in [0, {len(values)}), got {ids.tolist()[:8]}")
 
 
 _Two = tuple[Tensor, Tensor]
@@ -227,8 +213,9 @@ class _HistoryFusion(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
-        values, query, weights = _HistoryFusionBackward.apply(
-            grad, *ctx.saved_tensors, needs[0], needs[2], needs[3]
+        wanted = needs[0], needs[2], needs[3]
+        values, query, weights = apply(
+            _HistoryFusionBackward, _backward_op, grad, *ctx.saved_tensors, *wanted
         )
         return (
             values if needs[0] else None,

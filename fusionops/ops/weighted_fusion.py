@@ -94,7 +94,9 @@ class _WeightedFusion(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
-        found = _WeightedFusionBackward.apply(grad, *ctx.saved_tensors, needs[0], needs[1])
+        found = apply(
+            _WeightedFusionBackward, _backward_op, grad, *ctx.saved_tensors, needs[0], needs[1]
+        )
         return found[0] if needs[0] else None, found[1] if needs[1] else None, None
 
 
