@@ -1,0 +1,7 @@
+"""CUDA and Triton kernels on the CPU, with checks that no GPU makes. See docs/emulator.md."""
+
+from .runtime import EmulationError, last_error
+from .settings import checks, guarded
+from .toolchain import missing
+
+__all__ = ["EmulationError", "checks", "guarded", "last_error", "missing"]
