@@ -47,7 +47,7 @@ struct Sides {
 
  private:
   static int64_t seed_of(const Tensor& seed) {
-    check_cpu(seed, "seed");
+    check_device(seed, "seed");
     STD_TORCH_CHECK(seed.scalar_type() == ScalarType::Long && seed.numel() == 1,
                     "seed must be one int64 number");
     return *static_cast<const int64_t*>(seed.const_data_ptr());

@@ -71,7 +71,7 @@ struct Saved {
         const char* name)
       : fused(torch::stable::contiguous(fused_)),
         log_sum(scale(log_sum_, s.tokens.batch * s.tokens.rows, s.tokens.dtype, name)) {
-    check_cpu(fused, name);
+    check_device(fused, name);
     STD_TORCH_CHECK(fused.numel() == s.tokens.batch * s.tokens.rows * width &&
                         dtype_of(fused.scalar_type()) == s.tokens.dtype,
                     name, "'s result must have its tokens and dtype, and the width of the values");

@@ -108,7 +108,7 @@ std::tuple<Tensor, Tensor, Tensor> fusion_topk_backward(const Tensor& grad, cons
                   "indices must have one row a user");
   const int64_t k = indices.size(1);
   const auto g = scale(grad, users * k, args.user.dtype, "grad");
-  check_cpu(indices, "indices");
+  check_device(indices, "indices");
   STD_TORCH_CHECK(indices.scalar_type() == ScalarType::Long, "indices must be an int64 tensor");
   const Tensor chosen = torch::stable::contiguous(indices);
   const auto us = scale(user_scale, users, args.user.dtype, "user_scale");

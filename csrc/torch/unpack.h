@@ -42,13 +42,18 @@ inline ScalarType accumulator_of(DType dtype) {
   return accumulates_in_double(dtype) ? ScalarType::Double : ScalarType::Float;
 }
 
-inline void check_cpu(const Tensor& t, const char* name) {
+// The CUDA face is built a second time for the emulator (tests/emulator), with CPU tensors.
+inline void check_device(const Tensor& t, const char* name) {
+#if defined(FUSIONOPS_CUDA) && !defined(FUSIONOPS_EMULATED)
+  STD_TORCH_CHECK(t.is_cuda(), name, " must be a CUDA tensor");
+#else
   STD_TORCH_CHECK(t.is_cpu(), name, " must be a CPU tensor");
+#endif
 }
 
 // A [B, N, D] tensor, or [N, D] as a batch of one.
 inline MatrixView matrix(const Tensor& t, int64_t dims, const char* name) {
-  check_cpu(t, name);
+  check_device(t, name);
   STD_TORCH_CHECK(t.dim() == dims, name, " must have ", dims, " dimensions, got ", t.dim());
   MatrixView view;
   view.data = t.const_data_ptr();
@@ -72,7 +77,7 @@ inline void check_pair(const MatrixView& a, const MatrixView& b, const char* nam
 // A vector of `size` scales in the accumulation type; the tensor returned keeps it alive.
 inline OptionalTensor scale(const OptionalTensor& t, int64_t size, DType dtype, const char* name) {
   if (!t.has_value()) return std::nullopt;
-  check_cpu(*t, name);
+  check_device(*t, name);
   STD_TORCH_CHECK(t->numel() == size, name, " must have ", size, " elements, got ", t->numel());
   STD_TORCH_CHECK(t->scalar_type() == accumulator_of(dtype), name,
                   " must have the accumulation dtype (float64 for float64, else float32)");
@@ -85,7 +90,7 @@ inline const void* data(const OptionalTensor& t) {
 
 inline OptionalTensor integers(const OptionalTensor& t, const char* name) {
   if (!t.has_value()) return std::nullopt;
-  check_cpu(*t, name);
+  check_device(*t, name);
   STD_TORCH_CHECK(t->scalar_type() == ScalarType::Long && t->dim() == 1, name,
                   " must be a 1-d int64 tensor");
   return torch::stable::contiguous(*t);
@@ -105,7 +110,7 @@ inline RaggedView ragged(const OptionalTensor& offsets, const OptionalTensor& in
 // A bool mask [columns] or [rows, columns].
 inline MaskView mask(const OptionalTensor& t, int64_t rows, int64_t columns, const char* name) {
   if (!t.has_value()) return {};
-  check_cpu(*t, name);
+  check_device(*t, name);
   STD_TORCH_CHECK(t->scalar_type() == ScalarType::Bool, name, " must be a bool tensor");
   STD_TORCH_CHECK(
       (t->dim() == 1 || (t->dim() == 2 && t->size(0) == rows)) && t->size(t->dim() - 1) == columns,

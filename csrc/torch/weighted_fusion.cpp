@@ -16,7 +16,7 @@ cpu::WeightedFusionArgs inputs(const Tensor& values, const Tensor& logits,
   cpu::WeightedFusionArgs args;
   args.values = matrix(values, 3, "values");
   const int64_t batch = args.values.batch, tokens = args.values.rows;
-  check_cpu(logits, "logits");
+  check_device(logits, "logits");
   const int64_t dims = logits.dim();
   STD_TORCH_CHECK(
       (dims == 1 || (dims == 2 && logits.size(0) == batch)) && logits.size(dims - 1) == tokens,

@@ -10,13 +10,48 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fusionops import NOT_BUILT
+from fusionops import NOT_BUILT, backend, cuda_library, triton
+from fusionops.ops import _torch_blocks
 
 LIBRARY = Path(__file__).resolve().parent.parent / "lib" / "libfusionops_torch_cpu.so"
 
 if not LIBRARY.exists():
     raise ImportError(NOT_BUILT)
 torch.ops.load_library(str(LIBRARY))
+if cuda_library.PATH.exists():
+    torch.ops.load_library(str(cuda_library.PATH))
+triton.register()
+
+NAMESPACES = ("fusionops", "fusionops_triton")
+
+
+def operator(name: str, within: Callable[..., bool] | None = None) -> Callable[..., Any]:
+    """The native operator `name`, by whoever serves its first argument.
+
+    Parameters
+    ----------
+    name : str
+        Its name in ``csrc/torch/schemas.h``.
+    within : callable, optional
+        Whether arguments are in the range of the CUDA C++ kernel.
+    """
+    native = getattr(torch.ops.fusionops, name).default
+    by_triton = getattr(torch.ops.fusionops_triton, name).default
+    by_torch = getattr(_torch_blocks, name, None)
+
+    def call(*args: Any) -> Any:
+        server = backend.provider(name, args[0], within is None or within(*args))
+        if server == "native":
+            return native(*args)
+        if server == "triton":
+            return by_triton(*args)
+        if server == "emulated":
+            return getattr(torch.ops.fusionops_emulated, name)(*args)
+        if by_torch is None:
+            raise RuntimeError(f"no kernel serves {name} on {args[0].device}")
+        return by_torch(*args)
+
+    return call
 
 
 def register(
@@ -25,18 +60,18 @@ def register(
     function: type[torch.autograd.Function] | None,
     vmap: Callable[..., Any],
 ) -> None:
-    """Registers what PyTorch must know of the operator ``fusionops::name``.
+    """Registers what PyTorch must know of the operator `name`, in every namespace.
 
     The public functions apply `function` themselves, as ``torch.func`` needs it; the same formulas
     serve a direct call of ``torch.ops.fusionops``. None: the operator has no gradient.
     """
-    qualified = f"fusionops::{name}"
-    torch.library.register_fake(qualified, fake)
-    if function is not None:
-        torch.library.register_autograd(
-            qualified, function.backward, setup_context=function.setup_context
-        )
-    torch.library.register_vmap(qualified, vmap)
+    for qualified in (f"{namespace}::{name}" for namespace in NAMESPACES):
+        torch.library.register_fake(qualified, fake)
+        if function is not None:
+            torch.library.register_autograd(
+                qualified, function.backward, setup_context=function.setup_context
+            )
+        torch.library.register_vmap(qualified, vmap)
 
 
 def apply(function: type[torch.autograd.Function], operator: Callable[..., Any], *args: Any) -> Any:

@@ -11,10 +11,18 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition_profiles
 from fusionops.ops._dtypes import accumulator, without_autocast
-from fusionops.ops._library import apply, fold_vmap, loop_vmap, register
+from fusionops.ops._library import apply, fold_vmap, loop_vmap, operator, register
 
-_op = torch.ops.fusionops.attention_fusion.default
-_backward_op = torch.ops.fusionops.attention_fusion_backward.default
+# What the CUDA C++ kernel holds in registers.
+_CUDA_TOKENS = 32
+
+
+def _within(query: Tensor, key: Tensor) -> bool:
+    return query.shape[1] <= _CUDA_TOKENS and key.shape[1] <= _CUDA_TOKENS
+
+
+_op = operator("attention_fusion", lambda query, key, *_: _within(query, key))
+_backward_op = operator("attention_fusion_backward", lambda *args: _within(*args[4:6]))
 _Three = tuple[Tensor, Tensor, Tensor]
 
 
@@ -115,8 +123,8 @@ def attention_fusion(
         seed = _checked_seed(seed, key)
     elif dropout_p > 0:
         seed = torch.randint(2**63 - 1, (), device=key.device)
-    server = backend.serving(key.device)
-    if server != "cpu":
+    server = backend.serving("attention_fusion", key, _within(query, key))
+    if server != "kernels":
         # Weights that are asked for are no smaller than what the composition avoids.
         whole = server == "reference" or return_weights
         serve = reference.attention_fusion if whole else composition_profiles.attention_fusion

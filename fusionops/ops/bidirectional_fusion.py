@@ -11,10 +11,10 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition_profiles
 from fusionops.ops._dtypes import accumulator, without_autocast
-from fusionops.ops._library import apply, fold_vmap, register
+from fusionops.ops._library import apply, fold_vmap, operator, register
 
-_op = torch.ops.fusionops.bidirectional_fusion.default
-_backward_op = torch.ops.fusionops.bidirectional_fusion_backward.default
+_op = operator("bidirectional_fusion")
+_backward_op = operator("bidirectional_fusion_backward")
 
 
 def bidirectional_fusion(
@@ -103,8 +103,8 @@ def bidirectional_fusion(
     user_mask = _checks.presence("user_mask", user_mask, "user", user)
     item_mask = _checks.presence("item_mask", item_mask, "item", item)
     scale = None if scale is None else float(_checks.number("scale", scale))
-    server = backend.serving(user.device)
-    if server != "cpu":
+    server = backend.serving("bidirectional_fusion", user)
+    if server != "kernels":
         serve = reference if server == "reference" else composition_profiles
         with without_autocast(user.device):
             fused: tuple[Tensor, Tensor] = serve.bidirectional_fusion(

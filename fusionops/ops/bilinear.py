@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from fusionops.ops._dtypes import accumulator
-from fusionops.ops._library import apply, fold_vmap, register
+from fusionops.ops._library import apply, fold_vmap, operator, register
 
-_scores_op = torch.ops.fusionops.fusion_matrix.default
-_contract_op = torch.ops.fusionops.fusion_contract.default
+_scores_op = operator("fusion_matrix")
+_contract_op = operator("fusion_contract")
 
 
 def scores(
@@ -51,8 +51,10 @@ def contract(
 def total(rows: Tensor) -> Tensor:
     """The sum of ``[N]`` in the kernels' fixed order; ``torch.sum`` splits by threads.
 
-    In float64, as that order is a long chain.
+    In float64, as that order is a long chain. On a GPU, ``torch.sum`` splits by the shape.
     """
+    if rows.device.type == "cuda":
+        return rows.double().sum().to(rows.dtype)
     wide = rows.double().unsqueeze(-1).unsqueeze(0)
     return contract(wide, wide.new_ones(()).expand(wide.shape)).reshape(()).to(rows.dtype)
 
@@ -78,7 +80,7 @@ def row_products(left: Tensor, right: Tensor) -> Tensor:
     rows, and is faster than a product of batches of one row.
     """
     *rows, width = left.shape
-    if math.prod(rows) != 1:
+    if math.prod(rows) != 1 or left.device.type == "cuda":
         return (left * right).sum(-1)
     products = scores(left.reshape(1, 1, width), right.reshape(1, 1, width), dtype=left.dtype)
     return products.reshape(rows)

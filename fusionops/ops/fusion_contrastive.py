@@ -10,12 +10,12 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition_losses
 from fusionops.ops._dtypes import accumulator, without_autocast
-from fusionops.ops._library import apply, loop_vmap, register
+from fusionops.ops._library import apply, loop_vmap, operator, register
 from fusionops.ops.bilinear import spread, total
 from fusionops.ops.normalization import Norm, normalize_flat
 
-_op = torch.ops.fusionops.fusion_contrastive.default
-_backward_op = torch.ops.fusionops.fusion_contrastive_backward.default
+_op = operator("fusion_contrastive")
+_backward_op = operator("fusion_contrastive_backward")
 
 
 def fusion_contrastive(
@@ -84,7 +84,7 @@ def fusion_contrastive(
     scale = _checks.scale(scale, user)
     if ids is not None:
         ids = _checks.integers("ids", ids, user.shape[0], user)
-    server = backend.serving(user.device)
+    server = backend.serving("fusion_contrastive", user)
     if server == "reference":
         with without_autocast(user.device):
             return reference.fusion_contrastive(user, item, scale=scale, ids=ids, **norm._asdict())

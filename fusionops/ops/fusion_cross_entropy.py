@@ -10,13 +10,13 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks, _skipping, composition_losses
 from fusionops.ops._dtypes import accumulator, without_autocast
-from fusionops.ops._library import apply, loop_vmap, register
+from fusionops.ops._library import apply, loop_vmap, operator, register
 from fusionops.ops._ragged import as_ragged, check_targets, check_values
 from fusionops.ops.bilinear import spread, total
 from fusionops.ops.normalization import Norm, normalize_flat
 
-_op = torch.ops.fusionops.fusion_cross_entropy.default
-_backward_op = torch.ops.fusionops.fusion_cross_entropy_backward.default
+_op = operator("fusion_cross_entropy")
+_backward_op = operator("fusion_cross_entropy_backward")
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -117,8 +117,8 @@ def fusion_cross_entropy(
     ignore_index = _checks.count("ignore_index", ignore_index, least=-(1 << 63))
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction: expected one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    server = backend.serving(user.device)
-    if server != "cpu" and user.device.type != "meta" and not torch.compiler.is_compiling():
+    server = backend.serving("fusion_cross_entropy", user)
+    if server != "kernels" and user.device.type != "meta" and not torch.compiler.is_compiling():
         check_targets(target, ignore_index, items)
         if exclude is not None:
             check_values("exclude", exclude, items)
@@ -175,7 +175,7 @@ def _reduced(
 ) -> Tensor:
     if reduction == "none":
         return rows
-    loss = total(rows) if server == "cpu" else rows.sum()
+    loss = total(rows) if server == "kernels" else rows.sum()
     if reduction == "sum":
         return loss
     # As vectors: of a scalar vmap looks at the first sample, and there may be none.

@@ -87,7 +87,7 @@ def fusion_matrix(
     user, item = _checks.sides(batched=True, user=user, item=item)
     _checks.same_width(user, item)
     batch = _checks.batch_shape(user=user, item=item)
-    server = backend.serving(user.device)
+    server = backend.serving("fusion_matrix", user)
     if server == "reference":
         with without_autocast(user.device):
             return reference.fusion_matrix(user, item, **norm._asdict())

@@ -70,7 +70,7 @@ def fusion_recommend(
             f"values: expected {item.shape[-2]} rows as item has, got {_checks.describe(values)}"
         )
     batch = _checks.batch_shape(user=user, item=item, values=values)
-    server = backend.serving(user.device)
+    server = backend.serving("fusion_matrix", user)
     if server == "reference":
         with without_autocast(user.device):
             return reference.fusion_recommend(user, item, values, **norm._asdict())

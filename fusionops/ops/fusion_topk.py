@@ -10,13 +10,16 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition
 from fusionops.ops._dtypes import accumulator, without_autocast
-from fusionops.ops._library import apply, loop_vmap, register
+from fusionops.ops._library import apply, loop_vmap, operator, register
 from fusionops.ops._ragged import as_ragged, check_values
 from fusionops.ops.bilinear import row_products, scaled
 from fusionops.ops.normalization import Norm, normalize_flat
 
-_op = torch.ops.fusionops.fusion_topk.default
-_backward_op = torch.ops.fusionops.fusion_topk_backward.default
+# What the CUDA C++ kernel holds of a list in shared memory.
+_CUDA_LIST = 1024
+
+_op = operator("fusion_topk")
+_backward_op = operator("fusion_topk_backward")
 
 
 def fusion_topk(
@@ -106,8 +109,8 @@ def fusion_topk(
     if candidates is not None:
         candidates = as_ragged("candidates", candidates, users, items, item.device)
     filters = {"exclude": exclude, "allowed": allowed, "candidates": candidates}
-    server = backend.serving(user.device)
-    if server != "cpu" and user.device.type != "meta" and not torch.compiler.is_compiling():
+    server = backend.serving("fusion_topk", user, k <= _CUDA_LIST)
+    if server != "kernels" and user.device.type != "meta" and not torch.compiler.is_compiling():
         for name, lists in (("exclude", exclude), ("candidates", candidates)):
             if lists is not None:
                 check_values(name, lists, items)

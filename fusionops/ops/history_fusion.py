@@ -10,11 +10,11 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks, composition_histories
 from fusionops.ops._dtypes import accumulator, without_autocast
-from fusionops.ops._library import apply, loop_vmap, register
+from fusionops.ops._library import apply, loop_vmap, operator, register
 from fusionops.ops._ragged import check_indices, check_offsets, own, unpacked
 
-_op = torch.ops.fusionops.history_fusion.default
-_backward_op = torch.ops.fusionops.history_fusion_backward.default
+_op = operator("history_fusion")
+_backward_op = operator("history_fusion_backward")
 
 
 def history_fusion(
@@ -104,8 +104,8 @@ def history_fusion(
     if weights is not None:
         weights = _checked_weights(weights, values, entries)
     fused: Tensor
-    server = backend.serving(values.device)
-    if server == "cpu":
+    server = backend.serving("history_fusion", values)
+    if server == "kernels":
         if query is values:  # as many histories as rows: see own
             query = own(query)
         fused = apply(_HistoryFusion, _op, values, own(offsets), query, weights, ids)[0]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from fusionops.ops._dtypes import accumulator
-from fusionops.ops._library import apply, fold_vmap, register
+from fusionops.ops._library import apply, fold_vmap, operator, register
 
-_op = torch.ops.fusionops.inverse_norm.default
+_op = operator("inverse_norm")
 
 
 def inverse_norm(x: Tensor, eps: float = 0.0) -> Tensor:

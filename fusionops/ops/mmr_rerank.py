@@ -8,9 +8,9 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks
 from fusionops.ops._dtypes import without_autocast
-from fusionops.ops._library import fold_vmap, register
+from fusionops.ops._library import fold_vmap, operator, register
 
-_op = torch.ops.fusionops.mmr_rerank.default
+_op = operator("mmr_rerank")
 
 
 def mmr_rerank(
@@ -92,7 +92,7 @@ def mmr_rerank(
     _checks.list_length("k", k, scores.shape[0])
     mask = _checks.presence("mask", mask, "vectors", vectors)
     scores, vectors = scores.detach(), vectors.detach()
-    if backend.serving(vectors.device) == "cpu":
+    if backend.serving("mmr_rerank", vectors) == "kernels":
         places: Tensor = _op(scores, vectors, k, trade_off, mask)
         return places
     # The reference holds no more than a copy of the vectors: it serves every other device too.

@@ -10,10 +10,10 @@ from torch import Tensor
 from fusionops import backend, reference
 from fusionops.ops import _checks
 from fusionops.ops._dtypes import accumulator, without_autocast
-from fusionops.ops._library import apply, loop_vmap, register
+from fusionops.ops._library import apply, loop_vmap, operator, register
 
-_op = torch.ops.fusionops.weighted_fusion.default
-_backward_op = torch.ops.fusionops.weighted_fusion_backward.default
+_op = operator("weighted_fusion")
+_backward_op = operator("weighted_fusion_backward")
 
 
 def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -71,7 +71,7 @@ def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None = None) 
             f"got {_checks.describe(logits)}"
         )
     mask = _checks.presence("mask", mask, "values", values)
-    if backend.serving(values.device) != "cpu":
+    if backend.serving("weighted_fusion", values) != "kernels":
         # The formula holds no more than a few times its inputs, so that it is the composition, too.
         with without_autocast(values.device):
             return reference.weighted_fusion(values, logits, mask)

@@ -15,7 +15,7 @@ HALVES = [torch.bfloat16, torch.float16]
 
 @pytest.fixture(params=["reference", "composition"])
 def server(request, monkeypatch):
-    monkeypatch.setattr(backend, "serving", lambda device: request.param)
+    monkeypatch.setattr(backend, "serving", lambda *_: request.param)
     return request.param
 
 

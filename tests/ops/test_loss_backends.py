@@ -34,7 +34,7 @@ CASES = cases(users=9, items=131, batch=31)
 @pytest.fixture
 def composed(monkeypatch):
     """Every call is served as one on a device without kernels of ours."""
-    monkeypatch.setattr(backend, "serving", lambda device: "composition")
+    monkeypatch.setattr(backend, "serving", lambda *_: "composition")
 
 
 @pytest.fixture(params=[1, 64, 1000, 1 << 22])
@@ -75,7 +75,7 @@ def test_reference_has_the_dtype_of_losses(dtype):
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 @pytest.mark.parametrize("server", ["composition", "reference"])
 def test_every_form_of_list(server, form, monkeypatch):
-    monkeypatch.setattr(backend, "serving", lambda device: server)
+    monkeypatch.setattr(backend, "serving", lambda *_: server)
     user, item = inputs((9, 40, 5), torch.float64)
     lists = random_lists(9, 40, 20, seed=1)
     found = fusion_cross_entropy(user, item, targets(9, 40), exclude=form(lists, 40))

@@ -54,7 +54,7 @@ def test_the_choice_is_heeded(operator):
 @pytest.fixture
 def composed(monkeypatch):
     """Every call is served as one on a device without kernels of ours."""
-    monkeypatch.setattr(backend, "serving", lambda device: "composition")
+    monkeypatch.setattr(backend, "serving", lambda *_: "composition")
 
 
 @pytest.fixture(params=[1, 64, 1000, 1 << 22])

@@ -1,0 +1,40 @@
+"""The Triton kernels: one file an operator, registered in the namespace ``fusionops_triton``.
+
+Importable without Triton and without a GPU: :func:`register` loads what is needed when Triton is
+there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+
+import torch
+
+HOMES: Mapping[str, str] = {}
+"""The operators that have a Triton kernel, and the module of each."""
+
+AVAILABLE = importlib.util.find_spec("triton") is not None
+
+_library = torch.library.Library("fusionops_triton", "IMPL")
+
+
+def register() -> None:
+    """Registers the host functions, each under its operator's name.
+
+    A module is loaded when its operator is first called: importing Triton takes a second.
+    """
+    for name, home in HOMES.items():
+        _library.impl(name, _Late(name, home), "CompositeExplicitAutograd")
+
+
+class _Late:
+    """The function `name` of ``fusionops.triton.<home>``, imported by the first call."""
+
+    def __init__(self, name: str, home: str) -> None:
+        self.name, self.home = name, home
+
+    def __call__(self, *args: object) -> object:
+        module = importlib.import_module(f"fusionops.triton.{self.home}")
+        return getattr(module, self.name)(*args)
