@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from support import accumulation, bound, conditioned, epsilon, listed, normal, random_lists
+from support import accumulation, bound, conditioned, epsilon, listed, moved, normal, random_lists
 from torch import Tensor
 
 import fusionops
@@ -225,7 +225,10 @@ def assert_loss_gradients(
 
 @dataclass(frozen=True)
 class Case:
-    """A loss with options set, as a function of its differentiable inputs alone."""
+    """A loss with options set, as a function of its differentiable inputs alone.
+
+    With a `device` it runs there, of leaves and with results on the CPU, where the truth is.
+    """
 
     name: str
     users: int
@@ -234,6 +237,7 @@ class Case:
     truth: Callable[..., Tensor]
     names: tuple[str, ...]
     fixed: dict[str, Any] = field(default_factory=dict)
+    device: torch.device | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -250,7 +254,14 @@ class Case:
         return {name: everything[name] for name in self.names}
 
     def __call__(self, **leaves: Any) -> Tensor:
+        if self.device is not None:
+            return self.there()(**moved(leaves, self.device)).cpu()
         return self.function(**leaves, **self.fixed)
+
+    def there(self) -> Case:
+        """The same for leaves that are on the device already."""
+        assert self.device is not None
+        return replace(self, fixed=moved(self.fixed, self.device), device=None)
 
     def expected(self, **leaves: Any) -> Tensor:
         return self.truth(**leaves, **self.fixed)

@@ -10,13 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from support import accumulation, epsilon, normal
+from support import accumulation, epsilon, moved, normal
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import fusionops
 
@@ -206,13 +205,15 @@ def kept(shape: Sequence[int], dropout_p: float, seed: int) -> Tensor:
 class Case:
     """An operator with options set, as a function of its differentiable inputs alone.
 
-    The leaf ``tokens`` is query, key and value in one.
+    The leaf ``tokens`` is query, key and value in one. With a `device` the operator runs there, of
+    leaves and with results and gradients on the CPU, where the truth is.
     """
 
     name: str
     operator: str
     shapes: dict[str, tuple[int, ...]]
     fixed: dict[str, Any] = field(default_factory=dict)
+    device: torch.device | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -237,8 +238,16 @@ class Case:
         return given
 
     def __call__(self, **leaves: Tensor) -> Results:
+        if self.device is not None:
+            found: Results = moved(self.there()(**moved(leaves, self.device)), "cpu")
+            return found
         result = getattr(fusionops, self.operator)(**self.arguments(leaves))
         return result if isinstance(result, tuple) else (result,)
+
+    def there(self) -> Case:
+        """The same for leaves that are on the device already."""
+        assert self.device is not None
+        return replace(self, fixed=moved(self.fixed, self.device), device=None)
 
     def expected(self, **leaves: Tensor) -> Results:
         return TRUTHS[self.operator](**self.arguments(leaves))
@@ -288,22 +297,6 @@ def longest(rows: Any) -> float:
         return 0.0
     clean = rows.detach().double().nan_to_num(0, 0, 0)
     return float(clean.norm(dim=-1).max() if clean.dim() > 1 else clean.abs().max())
-
-
-class Recorder(TorchDispatchMode):
-    """Keeps the calls of native operators, with copies of their arguments."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, list[Any]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "fusionops":
-            assert not kwargs  # schemas are positional only
-            self.calls.append(
-                (func, [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in args])
-            )
-        return func(*args, **kwargs or {})
 
 
 @dataclass(frozen=True)
@@ -357,15 +350,17 @@ def scales(case: Case, leaves: Leaves) -> Scales:
     return Scales(logit, terms, drop * longest(values.flatten()), floors)
 
 
-def assert_results(case: Case, found: Results, leaves: Leaves) -> None:
+def assert_results(case: Case, found: Results, leaves: Leaves, weights: float = 0.0) -> None:
     """`found` has the dtype of the profiles and is the truth of the `leaves`, within roundings.
 
-    One rounding of the result, and those of the logits, the weights and the sums.
+    One rounding of the result, and those of the logits, the weights and the sums; `weights` is the
+    unit that softmax weights are rounded to before they are multiplied, if they are.
     """
     truths = case.expected(**doubles(leaves))
     dtype = next(leaf.dtype for name, leaf in leaves.items() if name in CAST)
     sizes = scales(case, leaves)
     steps = epsilon(accumulation(dtype)) * (16 + 2 * math.sqrt(sizes.terms) + 4 * sizes.logit)
+    steps += weights
     tiny = torch.finfo(dtype).smallest_normal
     assert len(found) == len(truths)
     for number, (ours, truth) in enumerate(zip(found, truths, strict=True)):
@@ -380,13 +375,16 @@ def assert_results(case: Case, found: Results, leaves: Leaves) -> None:
         )
 
 
-def assert_gradients(case: Case, found: Leaves, leaves: Leaves, grads: Sequence[Tensor]) -> None:
+def assert_gradients(
+    case: Case, found: Leaves, leaves: Leaves, grads: Sequence[Tensor], weights: float = 0.0
+) -> None:
     """`found` are the gradients of the truth, each in the dtype of its leaf."""
     expected = gradients(case.expected, doubles(leaves), [grad.double() for grad in grads])
     sizes = scales(case, leaves)
     arrives = math.sqrt(sum(float(grad.double().norm()) ** 2 for grad in grads))
     dtype = next(leaf.dtype for name, leaf in leaves.items() if name in CAST)
     steps = epsilon(accumulation(dtype)) * (32 + 2 * math.sqrt(sizes.terms) + 4 * sizes.logit)
+    steps += weights
     for name, leaf in leaves.items():
         assert found[name].dtype == leaf.dtype, name
         assert found[name].shape == leaf.shape, name
@@ -398,12 +396,12 @@ def assert_gradients(case: Case, found: Leaves, leaves: Leaves, grads: Sequence[
         assert error <= limit, f"{name}: error {error:.3g} of {size:.3g}, limit {limit:.3g}"
 
 
-def check(case: Case, leaves: Leaves, arrives: float = 1.0) -> Results:
+def check(case: Case, leaves: Leaves, arrives: float = 1.0, weights: float = 0.0) -> Results:
     """Values and gradients of a case are those of its truth, for what arrives in that size."""
     found = case(**leaves)
-    assert_results(case, found, leaves)
+    assert_results(case, found, leaves, weights)
     grads = [arrives * grad for grad in cotangents(found)]
-    assert_gradients(case, gradients(case, leaves, grads), leaves, grads)
+    assert_gradients(case, gradients(case, leaves, grads), leaves, grads, weights)
     return found
 
 

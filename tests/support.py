@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fusionops
 from fusionops import reference
@@ -71,6 +72,15 @@ def inputs(shape: tuple[int, int, int], dtype: torch.dtype, seed: int = 0) -> tu
         normal(users, features, dtype=dtype, seed=seed),
         conditioned(items, features, dtype=dtype, seed=seed + 10),
     )
+
+
+def moved(value: Any, device: str | torch.device) -> Any:
+    """`value`, with all tensors in its tuples and dictionaries on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {name: moved(part, device) for name, part in value.items()}
+    return tuple(moved(part, device) for part in value) if isinstance(value, tuple) else value
 
 
 def accumulation(dtype: torch.dtype) -> torch.dtype:
@@ -219,3 +229,19 @@ def listed(lists: tuple[Tensor, Tensor], users: int, items: int) -> Tensor:
         for position in range(bounds[user], bounds[user + 1]):
             mask[user, indices[position]] = True
     return mask
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the calls of native operators, with copies of their arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, list[Any]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace.startswith("fusionops"):
+            assert not kwargs  # schemas are positional only
+            self.calls.append(
+                (func, [x.detach().clone() if isinstance(x, Tensor) else x for x in args])
+            )
+        return func(*args, **kwargs or {})

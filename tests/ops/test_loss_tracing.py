@@ -7,6 +7,7 @@ import torch
 from loss_support import cases, cross_entropy, targets
 from support import (
     NORMALIZATIONS,
+    Recorder,
     assert_bits,
     inputs,
     name_of,
@@ -14,7 +15,6 @@ from support import (
     random_lists,
 )
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import fusionops
 from fusionops import backend, fusion_contrastive, fusion_cross_entropy
@@ -28,22 +28,6 @@ def fresh_compiler():
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-
-
-class Recorder(TorchDispatchMode):
-    """Keeps the calls of native operators, with copies of their arguments."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace == "fusionops":
-            assert not kwargs  # schemas are positional only
-            self.calls.append(
-                (func, [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in args])
-            )
-        return func(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from profile_support import OPERATORS, Case, Recorder, cases, check, presence
-from support import DTYPES, name_of
+from profile_support import OPERATORS, Case, cases, check, presence
+from support import DTYPES, Recorder, name_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fusionops

@@ -7,13 +7,12 @@ import torch
 from profile_support import (
     OPERATORS,
     Case,
-    Recorder,
     cases,
     cotangents,
     random_ids,
     random_offsets,
 )
-from support import accumulation, assert_bits, name_of, normal
+from support import Recorder, accumulation, assert_bits, name_of, normal
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import fusionops
