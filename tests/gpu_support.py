@@ -20,6 +20,7 @@ from support import conditioned, moved, normal, random_lists
 from torch import Tensor
 
 import fusionops
+from fusionops import cuda_library, triton
 
 Leaves = dict[str, Tensor]
 Results = tuple[Tensor, ...]
@@ -48,12 +49,17 @@ def chosen(server: str) -> Iterator[None]:
     if server == AUTO:
         yield
         return
-    try:
-        choice = fusionops.use_backend(server)
-    except RuntimeError as error:
-        pytest.skip(str(error))
-    with choice:
+    if DEVICE.type != "cuda":
+        pytest.skip("needs a GPU")
+    if not available(server):
+        pytest.skip(f"{server} does not serve this GPU: see fusionops info")
+    with fusionops.use_backend(server):
         yield
+
+
+def available(server: str) -> bool:
+    """Whether this installation has kernels of `server` for this GPU."""
+    return cuda_library.covers(DEVICE.index) if server == "cuda" else triton.AVAILABLE
 
 
 def rounded_weights(dtype: torch.dtype) -> float:

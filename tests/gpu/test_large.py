@@ -34,9 +34,8 @@ def close(found, truth, dtype, steps=64):
     reach = float(truth.abs().max())
     limit = epsilon(dtype) * truth.abs() + steps * epsilon(torch.float32) * reach
     if dtype != torch.float32:
-        limit = (
-            limit + epsilon(dtype) * reach
-        )  # weights or sides that were rounded before a product
+        # Weights, or sides, that were rounded before a product.
+        limit = limit + epsilon(dtype) * reach
     worst = float(((found.double() - truth).abs() / limit).max())
     assert worst <= 1, f"{worst:.3g} times the limit"
 
