@@ -193,6 +193,9 @@ class Fn:
             return f"(uint64_t)(uintptr_t){mangle(s)}"
         if s in self.m.fns:
             return f"(uint64_t)(uintptr_t)&{mangle(s)}"
+        names = [p[0] for p in self.params]
+        if s in names:  # nvcc hoists the address of a parameter that it uses often
+            return f"(uint64_t)(uintptr_t)P[{names.index(s)}]"
         raise SystemExit(f"{self.name}: unknown symbol {s}")
 
     def mem(self, o, space, size, rw="r"):
@@ -200,6 +203,8 @@ class Fn:
         inner = o[1:-1].strip()
         m = re.fullmatch(r"([$%\w.]+)\s*(?:\+\s*(-?\w+))?", inner)
         base, off = m[1], m[2] or "0"
+        if space == "param" and base.startswith("%"):
+            return f"((char*)(uintptr_t){self.val(base)} + ({off}))"
         if space == "param":
             b = self.sym.get(base) or f"P[{[p[0] for p in self.params].index(base)}]"
             return f"({b} + ({off}))"
