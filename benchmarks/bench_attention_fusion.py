@@ -110,6 +110,7 @@ SUITES = {
         shapes=((8192, 4, 128, 4), (65_536, 4, 64, 1), (32, 512, 64, 1), (4, 4096, 64, 1)),
         growth=tuple((256, tokens, 64, 1) for tokens in (4, 8, 16, 32, 64, 128, 256, 512)),
         grows="M",
+        gpu_shapes=((131_072, 4, 128, 4), (65_536, 16, 64, 4), (64, 1024, 64, 1)),
         small=few_entities,
     ),
     "pooled": Suite(
@@ -124,6 +125,7 @@ SUITES = {
         shapes=((8192, 8, 256), (65_536, 4, 64)),
         growth=tuple((entities, 8, 256) for entities in (2048, 4096, 8192, 16_384, 32_768)),
         grows="B",
+        gpu_shapes=((131_072, 8, 256),),
         small=few_entities,
     ),
 }

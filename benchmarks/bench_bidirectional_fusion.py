@@ -71,6 +71,7 @@ SUITE = Suite(
     grows="M",
     small=few_entities,
     growth_direction=BACKWARD,
+    gpu_shapes=((1024, 100, 100, 64), (64, 1000, 1000, 64)),
 )
 
 

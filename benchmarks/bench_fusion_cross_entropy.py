@@ -10,6 +10,7 @@ from comparison import bounds
 from comparison.cases import (
     BACKWARD,
     COMPILE,
+    CUDA,
     EAGER,
     OURS,
     Call,
@@ -25,21 +26,28 @@ from torch import Tensor
 
 from fusionops import fusion_cross_entropy, reference
 
-LINEAR, CHUNKED, CUT = "linear", "linear chunked", "cut"
+LINEAR, CHUNKED, CUT, LIGER = "linear", "linear chunked", "cut", "liger"
 
 
 def _eager(user: Tensor, item: Tensor, target: Tensor) -> Tensor:
     return reference.fusion_cross_entropy(user, item, target)
 
 
-def _peer(contender: str) -> Any:
+def _peer(contender: str, device: str) -> Any:
     """A loss of ``(user, item, target)`` over items that are already normalised."""
+    if contender == LIGER:
+        try:
+            from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+        except ImportError as error:
+            raise UnavailableError(f"liger-kernel cannot be imported: {error}") from error
+        return liger_fused_linear_cross_entropy
     if contender == CUT:
         try:
             from cut_cross_entropy import linear_cross_entropy
         except ImportError as error:
             raise UnavailableError(f"cut-cross-entropy cannot be imported: {error}") from error
-        return partial(linear_cross_entropy, impl="torch_compile")  # the other one needs a GPU
+        # Its own kernel needs a GPU.
+        return partial(linear_cross_entropy, impl="cce" if device == CUDA else "torch_compile")
     options = torch.nn.LinearCrossEntropyOptions() if contender == CHUNKED else None
     return partial(torch.nn.functional.linear_cross_entropy, options=options)
 
@@ -58,9 +66,9 @@ def setup(case: Case) -> Call:
     if case.contender in FUNCTIONS:
         function = FUNCTIONS[case.contender]
     else:
-        function = _peer(case.contender)
+        function = _peer(case.contender, case.device)
         item = torch.nn.functional.normalize(item, dim=-1)
-    call = call_of(case, partial(_loss, function, target), (user, item), *upstream)
+    call = call_of(case, partial(_loss, function, target.to(case.device)), (user, item), *upstream)
     if case.contender in FUNCTIONS:
         return call
     # The gradient of normalised items is another thing than ours: it is computed, not compared.
@@ -76,7 +84,8 @@ SUITE = Suite(
     title=(
         "mean, diagonal. Over items normalised before, whose gradient ends there: linear: "
         "torch.nn.functional.linear_cross_entropy; chunked: with LinearCrossEntropyOptions(); "
-        "cut: cut-cross-entropy's torch_compile, its only implementation for a CPU"
+        "cut: cut-cross-entropy, on a CPU by its torch_compile; liger: "
+        "liger_fused_linear_cross_entropy, on a GPU"
     ),
     contenders=(*FUNCTIONS, LINEAR, CHUNKED, CUT),
     setup=setup,
@@ -85,6 +94,8 @@ SUITE = Suite(
     growth=doubling(64, 64),
     not_in_growth=(COMPILE, CHUNKED),
     growth_direction=BACKWARD,
+    gpu_shapes=((8192, 100_000, 128), (2048, 50_000, 64)),
+    gpu_contenders=(LIGER,),
 )
 
 

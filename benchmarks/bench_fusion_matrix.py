@@ -58,6 +58,7 @@ SUITE = Suite(
     work=lambda case: bounds.fusion_matrix(*case.shape, case.direction == BACKWARD),
     forward_only=DEFAULT_SHAPES[2:],
     growth=doubling(16, 64),
+    gpu_shapes=((1024, 100_000, 64), (4096, 100_000, 128)),
 )
 
 

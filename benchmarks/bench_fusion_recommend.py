@@ -60,6 +60,7 @@ SUITE = Suite(
     work=lambda case: bounds.fusion_recommend(*case.shape, R, case.direction == BACKWARD),
     forward_only=DEFAULT_SHAPES[2:],
     growth=tuple((items, items, 64) for _, items, _ in doubling(64, 64, last=2_000_000)),
+    gpu_shapes=((8192, 100_000, 64),),
 )
 
 

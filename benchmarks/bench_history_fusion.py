@@ -35,6 +35,10 @@ class Histories(NamedTuple):
     padded: Tensor
     present: Tensor
 
+    def to(self, device: str) -> Histories:
+        """The same on a device."""
+        return Histories(*(part.to(device) for part in self))
+
 
 def histories(shape: Shape) -> Histories:
     """Of 1 to 2 L - 1 random ids each."""
@@ -67,7 +71,7 @@ def _bag(lists: Histories, table: Tensor) -> Tensor:
 def _attention_by_segments(lists: Histories, table: Tensor, query: Tensor) -> Tensor:
     """Gathered rows, and a softmax over each segment."""
     offsets, rows = lists.offsets, table[lists.ids]
-    owner = torch.arange(len(query)).repeat_interleave(offsets.diff())
+    owner = torch.arange(len(query), device=query.device).repeat_interleave(offsets.diff())
     scores = (rows * query[owner]).sum(1) * query.shape[1] ** -0.5
     peak = torch.segment_reduce(scores.detach(), "max", offsets=offsets)
     weights = (scores - peak[owner]).exp()
@@ -96,7 +100,7 @@ def mean(case: Case) -> Call:
     if case.direction == BACKWARD:
         sizes.append((count, features))
     table, *upstream = gaussians(*sizes)
-    function = partial(MEAN[case.contender], histories(case.shape))
+    function = partial(MEAN[case.contender], histories(case.shape).to(case.device))
     return call_of(case, function, (table,), *upstream)
 
 
@@ -107,7 +111,7 @@ def attention(case: Case) -> Call:
     if case.direction == BACKWARD:
         sizes.append((count, features))
     table, query, *upstream = gaussians(*sizes)
-    function = partial(ATTENTION[case.contender], histories(case.shape))
+    function = partial(ATTENTION[case.contender], histories(case.shape).to(case.device))
     return call_of(case, function, (table, query), *upstream)
 
 
@@ -125,6 +129,7 @@ def _suite(title: str, contenders: dict[str, Any], setup: Any, *, attention: boo
         grows="B",
         small=few_entities,
         growth_direction=BACKWARD,
+        gpu_shapes=((65_536, 50, 1_000_000, 64),),
     )
 
 

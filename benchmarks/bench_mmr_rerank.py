@@ -38,7 +38,7 @@ def matrix(scores: Tensor, vectors: Tensor, k: int) -> Tensor:
     """All cosines by one product, so that a choice reads a row of them."""
     unit = torch.nn.functional.normalize(vectors, dim=-1)
     cosines, relevance = unit @ unit.mT, 0.5 * scores
-    gain, rows = relevance, torch.arange(len(scores))
+    gain, rows = relevance, torch.arange(len(scores), device=scores.device)
     closest, chosen = torch.full_like(scores, -1.0), []
     for _ in range(k):
         best = gain.argmax(1)
@@ -81,6 +81,7 @@ SUITE = Suite(
     grows="C",
     small=few_entities,
     directions=(FORWARD,),
+    gpu_shapes=((8192, 200, 64, 20),),
 )
 
 

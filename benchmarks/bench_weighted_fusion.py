@@ -58,6 +58,7 @@ SUITE = Suite(
     grows="B",
     small=few_entities,
     growth_direction=BACKWARD,
+    gpu_shapes=((524_288, 4, 64), (65_536, 8, 256)),
 )
 
 

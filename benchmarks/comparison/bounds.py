@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fusionops import _native
-
 FLOAT = 4  # bytes
 
 KINDS = ("float64", "float32", "bfloat16", "int8")
@@ -149,6 +147,8 @@ class Machine:
     @classmethod
     def measure(cls, seconds: float) -> Machine:
         """Measure all of them, at least `seconds` each."""
+        from fusionops import _native  # of no use where only a GPU is measured
+
         tile = {
             kind: {depth: _native.operation_rate(kind, depth, seconds) for depth in TILE_DEPTHS}
             for kind in KINDS

@@ -17,6 +17,7 @@ from comparison.bounds import Work
 
 OURS, EAGER, COMPILE = "fusionops", "eager", "torch.compile"
 FAISS, USEARCH = "faiss", "usearch"
+CPU, CUDA = "cpu", "cuda"
 FORWARD, BACKWARD = DIRECTIONS = ("forward", "forward+backward")
 
 Call = Callable[[], tuple[Tensor, ...]]
@@ -40,11 +41,18 @@ def parse_shape(text: str) -> Shape:
 
 @dataclass(frozen=True)
 class Case:
-    """One contender at one shape in one direction."""
+    """One contender at one shape in one direction, on a device, in a dtype."""
 
     shape: Shape
     direction: str
     contender: str
+    device: str = CPU
+    dtype: str = "float32"
+
+    def place(self, tensor: Tensor) -> Tensor:
+        """On the device, and in the dtype if it is floating."""
+        dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else None
+        return tensor.to(self.device, dtype)
 
     def __str__(self) -> str:
         return "-".join(("x".join(map(str, self.shape)), self.direction, self.contender))
@@ -113,6 +121,10 @@ class Suite:
         What is plotted; an operator made for training is plotted with its backward pass.
     directions : tuple of str
         Without the backward pass where nothing can be differentiated.
+    gpu_shapes : tuple of Shape
+        Those on a GPU, where there is more room; without any the suite is of the CPU alone.
+    gpu_contenders : tuple of str
+        Who takes part on a GPU only.
     stray_rows : float
         The share of rows that may disagree in the backward pass; see
         :func:`comparison.agreement.assert_agree`.
@@ -132,6 +144,8 @@ class Suite:
     not_in_growth: tuple[str, ...] = (COMPILE,)  # half a minute of compilation for each size
     growth_direction: str = FORWARD
     directions: tuple[str, ...] = DIRECTIONS
+    gpu_shapes: tuple[Shape, ...] = ()
+    gpu_contenders: tuple[str, ...] = ()
     stray_rows: float = 0.0
 
 
@@ -161,7 +175,8 @@ def call_of(
     Parameters
     ----------
     case : Case
-        Whose contender decides whether `function` is compiled by ``torch.compile``.
+        Whose contender decides whether `function` is compiled by ``torch.compile``, and which says
+        where `inputs` and `upstream` are put.
     function : callable
         Of `inputs`; returns a tensor, or a tuple whose first are the differentiable ones.
     inputs : tuple of Tensor
@@ -177,6 +192,7 @@ def call_of(
     """
     if case.contender == COMPILE:
         function = _compiled(function)
+    inputs, upstream = (tuple(map(case.place, tensors)) for tensors in (inputs, upstream))
     if not upstream:
 
         def forward() -> tuple[Tensor, ...]:
@@ -186,10 +202,14 @@ def call_of(
         return forward
 
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    arriving = list(upstream)
 
     def both() -> tuple[Tensor, ...]:
         outputs = _outputs(function(*leaves))
-        gradients = torch.autograd.grad(outputs[: len(upstream)], leaves, upstream)
+        for place, (output, grad) in enumerate(zip(outputs, arriving, strict=False)):
+            if output.dtype != grad.dtype:  # a loss of half inputs; the first call tells
+                arriving[place] = grad.to(output.dtype)
+        gradients = torch.autograd.grad(outputs[: len(arriving)], leaves, arriving)
         return (*(output.detach() for output in outputs), *gradients)
 
     return both

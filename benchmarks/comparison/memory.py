@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from comparison.cases import BACKWARD, COMPILE, Case, Setup, Shape, UnavailableError
+from comparison.cases import BACKWARD, COMPILE, CUDA, Case, Setup, Shape, UnavailableError
 
 
 def peak_of(setup: Setup, case: Case, small: Shape) -> int:
@@ -44,8 +44,10 @@ def peak_of(setup: Setup, case: Case, small: Shape) -> int:
     return int(answer)
 
 
-def available() -> int | None:
+def available(device: str) -> int | None:
     """Bytes that a new allocation could get, or None where the system does not say."""
+    if device == CUDA:
+        return torch.cuda.mem_get_info()[0]
     return _bytes("/proc/meminfo", "MemAvailable")
 
 
@@ -53,7 +55,7 @@ def require_matrices(case: Case, entries: int) -> None:
     """Raises `UnavailableError` where a contender's few matrices of scores would not fit."""
     matrices = 8 if case.direction == BACKWARD else 4  # those that agreement needs included
     size = matrices * 4 * entries
-    free = available()
+    free = available(case.device)
     if free is not None and size > 0.9 * free:
         raise UnavailableError(f"needs about {size / 1e9:.1f} GB of {free / 1e9:.1f} GB free")
 

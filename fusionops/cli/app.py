@@ -191,6 +191,9 @@ def bench(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the report and its pictures.")
     ] = Path("performance"),
+    device: Annotated[
+        str, typer.Option(help="cpu, or cuda: the suites for a GPU, against PyTorch there.")
+    ] = "cpu",
     short: Annotated[
         bool, typer.Option("--short", help="A smoke run: the smallest sizes, few rounds.")
     ] = False,
@@ -203,7 +206,15 @@ def bench(
     with sentences():
         from fusionops.cli.bench import run
 
-        run(suites, suite or [], out, short=short, growth=growth, as_json=as_json)
+        run(
+            suites,
+            suite or [],
+            out,
+            device=device,
+            short=short,
+            growth=growth,
+            as_json=as_json,
+        )
 
 
 @app.command()

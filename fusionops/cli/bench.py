@@ -17,7 +17,14 @@ REPORT, GROWTH, SHARES, DATA = "report.md", "growth.png", "bounds.png", "results
 
 
 def run(
-    suites: Path, names: list[str], out: Path, *, short: bool, growth: bool, as_json: bool
+    suites: Path,
+    names: list[str],
+    out: Path,
+    *,
+    device: str = "cpu",
+    short: bool,
+    growth: bool,
+    as_json: bool,
 ) -> None:
     """Measure, and write the report.
 
@@ -29,6 +36,8 @@ def run(
         Operators to measure; empty for all.
     out : Path
         Folder of ``report.md``, ``growth.png``, ``bounds.png`` and ``results.json``.
+    device : {"cpu", "cuda"}
+        Whose suites; those of a GPU know no growth.
     short : bool
         The smoke run of the suites.
     growth : bool
@@ -36,12 +45,19 @@ def run(
     as_json : bool
         Print the measurements as one JSON object.
     """
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be cpu or cuda, got '{device}'")
     files = _files(suites, names)
+    options = ["--short"] if short else []
+    if device == "cuda":
+        options += ["-m", "gpu"]
+    elif growth:
+        options += ["--growth"]
     out.mkdir(parents=True, exist_ok=True)  # an --out that cannot be made is said at once
-    results = _measure(files, short=short, growth=growth)
-    options = [*(["--short"] if short else []), *([] if growth else ["--no-growth"])]
-    command = " ".join(["fusionops bench", *names, *options])
-    _write(results, out, command)
+    results = _measure(files, options)
+    said = [*(["--short"] if short else []), *([] if growth else ["--no-growth"])]
+    said += ["--device cuda"] if device == "cuda" else []
+    _write(results, out, " ".join(["fusionops bench", *names, *said]))
     if as_json:
         console.print_json(results.as_json())
     else:
@@ -63,13 +79,12 @@ def _files(suites: Path, names: list[str]) -> list[Path]:
     return [known[name] for name in names] if names else list(known.values())
 
 
-def _measure(files: list[Path], *, short: bool, growth: bool) -> Results:
+def _measure(files: list[Path], options: list[str]) -> Results:
     """Run pytest on the suites, in a process of its own: a fresh torch, nothing else loaded."""
     with tempfile.TemporaryDirectory(prefix="fusionops-bench-") as folder:
         data = Path(folder) / DATA
         command = [sys.executable, "-m", "pytest", *map(str, files), "-v"]
-        command += ["--report", str(data), "-p", "no:cacheprovider"]
-        command += [*(["--short"] if short else []), *(["--growth"] if growth else [])]
+        command += ["--report", str(data), "-p", "no:cacheprovider", *options]
         # The command line lets waiting threads sleep; scripts of torch's users do not.
         environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
         status = _run(command, environment)

@@ -202,6 +202,11 @@ def memory_line(rates: dict[str, Any]) -> str:
 
 def machine_line(machine: dict[str, Any]) -> str:
     """Who ran it."""
+    if "gpu" in machine:
+        return (
+            f"{machine['gpu']}, torch {machine['torch']}, CUDA {machine['cuda']}, "
+            f"fusionops {machine['fusionops']}."
+        )
     return (
         f"{machine['processor']}, {machine['torch_threads']} threads, torch {machine['torch']}, "
         f"kernels {machine['native']['isa']} ({machine['native']['compiler']}), "
@@ -233,8 +238,9 @@ def _scaled(value: float | None, factor: float, form: str) -> str:
 
 def terminal(results: Results) -> str:
     """All of it for a terminal."""
-    parts = [machine_line(results.machine), memory_line(results.rates)]
-    parts.append(rates_table(results.rates).text())
+    parts = [machine_line(results.machine)]
+    if results.rates:
+        parts += [memory_line(results.rates), rates_table(results.rates).text()]
     parts.append("Ratios are theirs / ours: above 1 means that ours is faster.")
     for operator in results.operators:
         rows, growth = (results.of(operator, growth=which) for which in (False, True))
@@ -256,11 +262,11 @@ def markdown(results: Results, command: str, pictures: Sequence[tuple[str, str]]
         "Everything float32 unless it says otherwise; contenders take turns, so compare ratios. "
         "What is measured and how to read it: benchmarks/README.md; why each bound is what it is: "
         "docs/performance.md.",
-        "## The machine",
-        memory_line(results.rates),
-        rates_table(results.rates).markdown(),
-        *(f"![{caption}]({file})" for caption, file in pictures),
     ]
+    if results.rates:
+        rates = rates_table(results.rates).markdown()
+        parts += ["## The machine", memory_line(results.rates), rates]
+    parts += [f"![{caption}]({file})" for caption, file in pictures]
     for operator in results.operators:
         parts += [f"## {operator.name}", *operator_parts(results, operator)]
     return "\n\n".join(parts) + "\n"

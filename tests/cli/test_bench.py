@@ -50,6 +50,12 @@ def test_without_growth(run, tmp_path):
     assert not (tmp_path / "growth.png").exists()
 
 
+def test_an_unknown_device(run, tmp_path):
+    result = run("bench", "--device", "tpu", "--suites", SUITES, "--out", tmp_path / "out")
+    assert result.code == 2
+    assert "--device must be cpu or cuda, got 'tpu'" in result.err
+
+
 def test_a_folder_without_suites(run, tmp_path):
     result = run("bench", "--suites", tmp_path, "--out", tmp_path / "out")
     assert result.code == 2

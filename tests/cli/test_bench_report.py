@@ -110,3 +110,11 @@ def test_pictures(results, tmp_path):
     nothing = dataclasses.replace(results, measurements=[])
     assert bench_plots.growth(nothing) is None
     assert bench_plots.shares(nothing) is None
+
+
+def test_a_gpu_has_no_measured_rates(results):
+    gpu = {"gpu": "a GPU", "torch": "2.13.0", "cuda": "13.0", "fusionops": "0.1.0"}
+    found = dataclasses.replace(results, machine=gpu, rates={})
+    for text in (bench_report.terminal(found), bench_report.markdown(found, "command", ())):
+        assert "a GPU, torch 2.13.0, CUDA 13.0, fusionops 0.1.0." in text
+        assert "Memory:" not in text
