@@ -12,7 +12,16 @@ from collections.abc import Mapping
 
 import torch
 
-HOMES: Mapping[str, str] = {}
+HOMES: Mapping[str, str] = {
+    "attention_fusion": "attention_fusion",
+    "attention_fusion_backward": "attention_fusion",
+    "bidirectional_fusion": "bidirectional_fusion",
+    "bidirectional_fusion_backward": "bidirectional_fusion",
+    "history_fusion": "history_fusion",
+    "history_fusion_backward": "history_fusion",
+    "weighted_fusion": "weighted_fusion",
+    "weighted_fusion_backward": "weighted_fusion",
+}
 """The operators that have a Triton kernel, and the module of each."""
 
 AVAILABLE = importlib.util.find_spec("triton") is not None

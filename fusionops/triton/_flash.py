@@ -12,6 +12,7 @@ Heads wider than a chunk are cut into pieces, a program each, that make the scor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,9 +47,7 @@ def _place(row_count, pieces, heads, ROWS: tl.constexpr):
 
 
 @triton.jit
-def _numbers(
-    entity, head, heads, r_token, c_token, row_count, column_count, SWAPPED: tl.constexpr
-):
+def _numbers(entity, head, heads, r_token, c_token, row_count, column_count, SWAPPED: tl.constexpr):
     """The numbers of the weights in ``[B, H, rows, columns]``, or with rows and columns swapped."""
     unit = entity * heads + head
     if SWAPPED:
@@ -91,9 +90,7 @@ def _forward(
         scores = tl.where(r_there[:, None] & c_there[None, :], scores, -float("inf"))
         peak, total, powers, shrunk = online(peak, total, scores, 1)
         if seed is not None:
-            number = _numbers(
-                entity, head, heads, r_token, c_token, row_count, column_count, False
-            )
+            number = _numbers(entity, head, heads, r_token, c_token, row_count, column_count, False)
             powers *= dropout(number, seed, threshold, factor)
         value_at = entity * column_value_b + c_token * column_value_n
         value_at += head * column_depth * column_value_d
@@ -142,9 +139,7 @@ def _weights(
         for first in range(0, column_count, COLUMNS):
             c_token = (first + tl.arange(0, COLUMNS)).to(tl.int64)
             c_inside = c_token < column_count
-            c_there = present(
-                column_mask, entity, c_token, c_inside, column_mask_b, column_mask_n
-            )
+            c_there = present(column_mask, entity, c_token, c_inside, column_mask_b, column_mask_n)
             column_at = entity * column_b + c_token * column_n + head * depth * column_d
             scores = scale * products(
                 None, row, row_at, r_there, row_d, column, column_at, c_there, column_d, depth,
@@ -227,9 +222,7 @@ def _backward(
             rows, row, row_at, r_there, row_d, column, column_at, c_there, column_d, depth,
             CHUNK, PRECISION,
         )  # fmt: skip
-        number = _numbers(
-            entity, head, heads, r_token, c_token, row_count, column_count, SWAPPED
-        )
+        number = _numbers(entity, head, heads, r_token, c_token, row_count, column_count, SWAPPED)
         factors = None
         if seed is not None:
             factors = dropout(number, seed, threshold, factor)
@@ -345,7 +338,7 @@ def _after(
 
 def backward(
     pairing: Pairing,
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    grads: Sequence[Tensor | None],
     slopes: tuple[Tensor, Tensor | None, Tensor | None],
     results: tuple[Tensor, Tensor | None],
     log_sums: tuple[Tensor, Tensor | None],

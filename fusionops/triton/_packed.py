@@ -12,6 +12,9 @@ columns; with `BOTH` ways there is the columns' one along the rows, too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -19,7 +22,7 @@ from torch import Tensor
 from fusionops.triton._launch import launch
 from fusionops.triton._pairing import Pairing
 from fusionops.triton._philox import dropout
-from fusionops.triton._softmax import finite_peak, reciprocal
+from fusionops.triton._softmax import finite_peak, log_sum_of, reciprocal
 from fusionops.triton._tiles import (
     chunk,
     load_rows,
@@ -48,11 +51,10 @@ def _places(first, entities, count, GROUP: tl.constexpr, TOKENS: tl.constexpr):
 @triton.jit
 def _weights_along(scores, axis: tl.constexpr):
     """The softmax of the scores along `axis`, and the log-sum-exp; +inf where nothing is."""
-    shift = finite_peak(tl.max(scores, axis))
-    powers = tl.exp(scores - tl.expand_dims(shift, axis))
+    peak = tl.max(scores, axis)
+    powers = tl.exp(scores - tl.expand_dims(finite_peak(peak), axis))
     total = tl.sum(powers, axis)
-    log_sum = tl.where(total == 0.0, float("inf"), shift + tl.log(total))
-    return powers * tl.expand_dims(reciprocal(total), axis), log_sum
+    return powers * tl.expand_dims(reciprocal(total), axis), log_sum_of(peak, total)
 
 
 @triton.jit
@@ -256,7 +258,7 @@ def _backward(
         )  # fmt: skip
 
 
-def _tile(pairing: Pairing) -> dict[str, int | str]:
+def _tile(pairing: Pairing) -> dict[str, Any]:
     rows, columns = pairing.rows.tokens.shape[1], pairing.columns.tokens.shape[1]
     group = max(1, _PACKED // max(rows, columns, 1))
     high = max(16, triton.next_power_of_2(group * rows))
@@ -288,7 +290,7 @@ def forward(
 
 def backward(
     pairing: Pairing,
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    grads: Sequence[Tensor | None],
     slopes: tuple[Tensor, Tensor | None, Tensor | None],
 ) -> None:
     """Writes `grads`, of rows, columns and their values, from those of the results and weights."""

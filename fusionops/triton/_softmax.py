@@ -39,4 +39,6 @@ def online(peak, total, scores, axis: tl.constexpr):
 def log_sum_of(peak, total):
     """The log-sum-exp; +inf where nothing is, of which all weights are 0 then."""
     nothing = total == 0.0
-    return tl.where(nothing, float("inf"), finite_peak(peak) + tl.log(tl.where(nothing, 1.0, total)))
+    return tl.where(
+        nothing, float("inf"), finite_peak(peak) + tl.log(tl.where(nothing, 1.0, total))
+    )

@@ -26,7 +26,7 @@ _WIDEST = 1024
 def _key(keys, at, entries):
     """The id at a place in the order; -1, which is no id, outside."""
     inside = (at >= 0) & (at < entries)
-    return tl.load(keys + at, mask=inside, other=-1)
+    return tl.load(keys + at, mask=inside, other=-1).to(tl.int64)
 
 
 @triton.jit
@@ -63,9 +63,7 @@ def _chunks(
             whole = ends & (key != before) & (following != key)
             part = chunk * 2 + tl.where(key == before, 0, 1)
             place = out + key * width + column
-            tl.store(
-                place, sums.to(out.dtype.element_ty), mask=column < tl.where(whole, width, 0)
-            )
+            tl.store(place, sums.to(out.dtype.element_ty), mask=column < tl.where(whole, width, 0))
             kept = tl.where(ends & ((key == before) | goes_on), width, 0)
             tl.store(parts + part * width + column, sums, mask=column < kept)
             sums = tl.where(ends, 0.0, sums)

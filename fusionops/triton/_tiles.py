@@ -77,7 +77,8 @@ def chunk(*sides: Tensor, heads: int = 1) -> int:
     """
     widest = max(side.shape[-1] // heads for side in sides)
     most = 64 if sides[0].dtype == torch.float32 else 128
-    return max(16, min(most, triton.next_power_of_2(max(widest, 1))))
+    power: int = triton.next_power_of_2(max(widest, 1))
+    return max(16, min(most, power))
 
 
 def precision(dtype: torch.dtype) -> str:

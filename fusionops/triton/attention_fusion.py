@@ -43,9 +43,8 @@ def attention_fusion(
     seed: Tensor | None,
     weights_wanted: bool,
 ) -> _Three:
-    pairing = _pairing(
-        query, key, value, mask, query_mask, num_heads, scale, dropout_p, seed
-    )
+    """``fusionops::attention_fusion``; see ``csrc/torch/schemas.h``."""
+    pairing = _pairing(query, key, value, mask, query_mask, num_heads, scale, dropout_p, seed)
     (batch, tokens, _), queries = key.shape, query.shape[1]
     out = key.new_empty((batch, queries, pairing.columns.values.shape[2]))
     log_sum = out.new_empty((batch, num_heads, queries), dtype=_SUMS)
@@ -75,9 +74,8 @@ def attention_fusion_backward(
     key_wanted: bool,
     value_wanted: bool,
 ) -> _Three:
-    pairing = _pairing(
-        query, key, value, mask, query_mask, num_heads, scale, dropout_p, seed
-    )
+    """``fusionops::attention_fusion_backward``; see ``csrc/torch/schemas.h``."""
+    pairing = _pairing(query, key, value, mask, query_mask, num_heads, scale, dropout_p, seed)
     batch, (_, queries, width) = key.shape[0], query.shape
     # A query that all entities share has a gradient from each; they are added in order afterwards.
     shared = query_wanted and query.shape[0] != batch

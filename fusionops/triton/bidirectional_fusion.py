@@ -23,6 +23,7 @@ def bidirectional_fusion(
     item_mask: Tensor | None,
     scale: float | None,
 ) -> _Four:
+    """``fusionops::bidirectional_fusion``; see ``csrc/torch/schemas.h``."""
     pairing = _pairing(user, item, user_value, item_value, user_mask, item_mask, scale)
     batch, users, items = user.shape[0], user.shape[1], item.shape[1]
     from_item = user.new_empty((batch, users, pairing.columns.values.shape[2]))
@@ -53,6 +54,7 @@ def bidirectional_fusion_backward(
     user_value_wanted: bool,
     item_value_wanted: bool,
 ) -> _Four:
+    """``fusionops::bidirectional_fusion_backward``; see ``csrc/torch/schemas.h``."""
     pairing = _pairing(user, item, user_value, item_value, user_mask, item_mask, scale)
     user_value_wanted = user_value_wanted and user_value is not None
     item_value_wanted = item_value_wanted and item_value is not None
@@ -61,7 +63,7 @@ def bidirectional_fusion_backward(
         side.new_empty((side.shape[0] if asked else 0, *side.shape[1:]))
         for side, asked in zip(pairing.tensors, wanted, strict=True)
     ]
-    places = tuple(grad if asked else None for grad, asked in zip(grads, wanted, strict=True))
+    places = [grad if asked else None for grad, asked in zip(grads, wanted, strict=True)]
     slopes = grad_from_item.contiguous(), grad_from_user.contiguous(), None
     if not any(wanted):
         pass
@@ -83,6 +85,4 @@ def _pairing(
     scale: float | None,
 ) -> Pairing:
     scale = 1 / math.sqrt(max(user.shape[2], 1)) if scale is None else scale
-    return Pairing(
-        Side(user, user_value, user_mask), Side(item, item_value, item_mask), 1, scale
-    )
+    return Pairing(Side(user, user_value, user_mask), Side(item, item_value, item_mask), 1, scale)

@@ -31,23 +31,22 @@ _MOST_PARTS = 64
 
 @triton.jit
 def _part(offsets, entries, PARTS: tl.constexpr):
-    """This program's history, its length, and the entries ``[begin, end)`` of this part of it.
+    """A program's history, its length, and the entries ``[begin, end)`` of its part of it.
 
     Offsets that do not rise from 0 to the number of entries cannot be told without a wait for the
     GPU: they are kept within what there is to read.
     """
     history = (tl.program_id(0) // PARTS).to(tl.int64)
-    first = tl.minimum(tl.maximum(tl.load(offsets + history), 0), entries)
-    last = tl.minimum(tl.maximum(tl.load(offsets + history + 1), first), entries)
+    first, last = tl.load(offsets + history), tl.load(offsets + history + 1)
+    first = tl.minimum(tl.maximum(first.to(tl.int64), 0), entries)
+    last = tl.minimum(tl.maximum(last.to(tl.int64), first), entries)
     run = tl.cdiv(last - first, PARTS)
     begin = tl.minimum(first + (tl.program_id(0) % PARTS) * run, last)
     return history, last - first, begin, tl.minimum(begin + run, last)
 
 
 @triton.jit
-def _rows(
-    values, ids, entry, end, table, width, values_n, values_d, WIDTH: tl.constexpr
-):
+def _rows(values, ids, entry, end, table, width, values_n, values_d, WIDTH: tl.constexpr):
     """The rows of entries before `end`, which of them there are, and their numbers.
 
     An id that is not in the table has no row.
@@ -176,7 +175,7 @@ def _mean_of(
     histories, entries, table, width, grad_b, grad_d, values_n, values_d, query_b, query_d, scale,
     PARTS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """This part of the mean, by the softmax, of the products of a history's rows with its gradient.
+    """A part of the mean, by the softmax, of the products of a history's rows with its gradient.
 
     It is what the gradient of the softmax subtracts.
     """
@@ -296,6 +295,7 @@ def history_fusion(
     weights: Tensor | None,
     ids: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
+    """``fusionops::history_fusion``; see ``csrc/torch/schemas.h``."""
     histories, (table, width) = offsets.shape[0] - 1, values.shape
     entries = table if ids is None else ids.shape[0]
     out = values.new_empty((histories, width))
@@ -336,6 +336,7 @@ def history_fusion_backward(
     query_wanted: bool,
     weights_wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """``fusionops::history_fusion_backward``; see ``csrc/torch/schemas.h``."""
     histories, (table, width) = offsets.shape[0] - 1, values.shape
     entries = table if ids is None else ids.shape[0]
     query_wanted = query_wanted and query is not None
@@ -375,6 +376,6 @@ def history_fusion_backward(
         )  # fmt: skip
     elif query_wanted:
         asked.zero_()
-    if listed:
+    if ids is not None and owners is not None and factors is not None:
         rows = table_gradient(ids, owners, factors, slopes, grad, query, values)
     return rows, asked.sum(1).to(values.dtype) if parts > 1 else asked[:, 0], weighed

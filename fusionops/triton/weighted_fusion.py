@@ -7,7 +7,6 @@ are made anew by each program, from a few logits an entity that stay in the cach
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -45,9 +44,7 @@ def _softmax_of(
     for first in range(0, tokens, TOKENS):
         token = first + tl.arange(0, TOKENS).to(tl.int64)[None, :]
         inside = (rows < entities) & (token < tokens)
-        found, _ = _logits_at(
-            logits, mask, rows, token, inside, logits_b, logits_m, mask_b, mask_m
-        )
+        found, _ = _logits_at(logits, mask, rows, token, inside, logits_b, logits_m, mask_b, mask_m)
         peak, total, _, _ = online(peak, total, found, 1)
     return finite_peak(peak), reciprocal(total)
 
@@ -179,10 +176,12 @@ def _mask_strides(mask: Tensor | None) -> tuple[int, int]:
 
 
 def _tokens_of_tile(tokens: int) -> int:
-    return min(triton.next_power_of_2(max(tokens, 1)), _MOST_TOKENS)
+    power: int = triton.next_power_of_2(max(tokens, 1))
+    return min(power, _MOST_TOKENS)
 
 
 def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
+    """``fusionops::weighted_fusion``; see ``csrc/torch/schemas.h``."""
     entities, tokens, width = values.shape
     out = values.new_empty((entities, width))
     if out.numel() == 0:
@@ -205,6 +204,7 @@ def weighted_fusion_backward(
     values_wanted: bool,
     logits_wanted: bool,
 ) -> tuple[Tensor, Tensor]:
+    """``fusionops::weighted_fusion_backward``; see ``csrc/torch/schemas.h``."""
     entities, tokens, width = values.shape
     tile, shared = _tile(entities, width), logits.dim() == 1
     blocks = triton.cdiv(entities, tile["ROWS"])

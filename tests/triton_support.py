@@ -1,0 +1,37 @@
+"""Modes in which the tests of ``tests/triton`` run Triton's kernels without a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+
+import emulator.triton
+import pytest
+import torch
+
+import fusionops
+from fusionops import triton
+
+HALVES = (torch.bfloat16, torch.float16)
+# The interpreter computes with the bit patterns of bfloat16.
+INTERPRETED = [("interpreted", torch.float32), ("interpreted", torch.float16)]
+
+needs_triton = pytest.mark.skipif(
+    emulator.triton.missing() is not None, reason=str(emulator.triton.missing())
+)
+
+
+@contextlib.contextmanager
+def served(mode: str) -> Iterator[None]:
+    """Triton's kernels serve CPU tensors, interpreted or as compiled for sm_80."""
+    # A mode finds the kernels in what is loaded.
+    for home in set(triton.HOMES.values()):
+        importlib.import_module(f"fusionops.triton.{home}")
+    with emulator.triton.mode(mode), fusionops.use_backend("triton"):
+        yield
+
+
+def rounded(dtype: torch.dtype) -> float:
+    """The unit of softmax weights that are multiplied as halves; else 0."""
+    return float(torch.finfo(dtype).eps) if dtype in HALVES else 0.0
