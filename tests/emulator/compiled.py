@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 from collections.abc import Mapping, Sequence
@@ -95,7 +96,7 @@ def compile_for(
 @functools.cache
 def _library(ptx: str) -> ctypes.CDLL:
     """The translated kernel, built once whatever process asks."""
-    cpp = translate(ptx)
+    cpp = translate(ptx).cpp
     key = objects.digest([runtime.cudart(), *objects.own_files("include")], cpp, HOST_FLAGS)
 
     def make(output: Path) -> None:
@@ -130,7 +131,7 @@ def launch(kernel: JITFunction, grid: Sequence[int], *args: Any, **meta: Any) ->
     pointers = [ctypes.cast(ctypes.pointer(value), ctypes.c_void_p) for value in values]
     library = _library(compiled.asm["ptx"])
     with settings.watched(tensors):
-        status = library.emu_launch(
+        status = library.emulator_start(
             compiled.metadata.name.encode(),
             (ctypes.c_uint * 3)(*grid, *[1] * (3 - len(grid))),
             (ctypes.c_uint * 3)(32 * compiled.metadata.num_warps, 1, 1),
@@ -139,3 +140,8 @@ def launch(kernel: JITFunction, grid: Sequence[int], *args: Any, **meta: Any) ->
         )
     if status:
         raise EmulationError(runtime.last_error())
+
+
+def functions() -> contextlib.AbstractContextManager[None]:
+    """Nothing to prepare: functions are compiled as they are."""
+    return contextlib.nullcontext()

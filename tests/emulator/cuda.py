@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from .ptx import translate
 from .runtime import EmulationError
 from .toolchain import DEVICE_FLAGS, HOST_FLAGS, ROOT, missing, nvcc, run
 
-__all__ = ["Library", "build", "compile_library", "load", "missing"]
+__all__ = ["Library", "build", "compile_library", "load", "missing", "mode"]
 
 _TORCH_DEFINES = ("-DFUSIONOPS_EMULATED", "-DTORCH_TARGET_VERSION=0x020d000000000000")
 
@@ -29,7 +30,7 @@ def _write_ptx(source: Path, flags: Sequence[str], output: Path) -> None:
 
 def _write_device(ptx: Path, output: Path) -> None:
     cpp = output.with_suffix(".cpp")
-    cpp.write_text(translate(ptx.read_text()))
+    cpp.write_text(translate(ptx.read_text()).cpp)
     run(["g++", *HOST_FLAGS, *runtime.include_flags(), "-c", cpp, "-o", output])
 
 
@@ -130,3 +131,13 @@ def load(root: Path = ROOT):
     runtime.library()
     torch.ops.load_library(str(path))
     return torch.ops.fusionops_emulated
+
+
+@contextlib.contextmanager
+def mode(root: Path = ROOT) -> Iterator[None]:
+    """Let the CUDA library, emulated, serve CPU tensors inside."""
+    from fusionops import backend
+
+    load(root)
+    with backend.emulate("cuda"):
+        yield

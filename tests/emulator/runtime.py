@@ -33,7 +33,7 @@ def _compile(source: Path, output: Path) -> None:
 @functools.cache
 def cudart() -> Path:
     """The object with the CUDA run-time calls that host code makes; linked into every library."""
-    source = PACKAGE / "src" / "cudart.cpp"
+    source = PACKAGE / "cudart" / "cudart.cpp"
     key = objects.digest([source, *objects.own_files("include")], HOST_FLAGS)
     return objects.made(f"cudart-{key}.o", lambda path: _compile(source, path))
 
@@ -41,7 +41,7 @@ def cudart() -> Path:
 def _build(output: Path) -> None:
     torch = torch_folder()
     flags = [f"-isystem{torch / 'include'}", "-shared"]
-    sources = sorted((PACKAGE / "src").glob("engine*.cpp"))
+    sources = sorted((PACKAGE / "src").glob("*.cpp"))
     libraries = [f"-L{torch / 'lib'}", "-lc10"]
     run(["g++", *HOST_FLAGS, *include_flags(), *flags, *sources, "-o", output, *libraries])
 
@@ -63,12 +63,12 @@ def library() -> ctypes.CDLL:
     import torch  # noqa: F401 - brings libc10, which the library is linked with
 
     loaded = ctypes.CDLL(str(path()), mode=ctypes.RTLD_GLOBAL)
-    loaded.emu_last_error.restype = ctypes.c_char_p
-    loaded.emu_watch.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    loaded.emu_settings.argtypes = [ctypes.c_int] * 4
+    loaded.emulator_last_error.restype = ctypes.c_char_p
+    loaded.emulator_watch.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    loaded.emulator_settings.argtypes = [ctypes.c_int] * 4
     return loaded
 
 
 def last_error() -> str:
     """What the last kernel that failed did, or an empty string."""
-    return library().emu_last_error().decode()
+    return library().emulator_last_error().decode()

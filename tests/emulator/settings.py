@@ -16,7 +16,7 @@ _guards: list[int] = []
 
 def _apply() -> None:
     race, init, order, seed = _checks[-1]
-    runtime.library().emu_settings(race, init, ORDERS.index(order), seed)
+    runtime.library().emulator_settings(race, init, ORDERS.index(order), seed)
 
 
 @contextlib.contextmanager
@@ -59,18 +59,18 @@ def guarded(*tensors: torch.Tensor, read_only: tuple[torch.Tensor, ...] = ()) ->
     byte, and starts as NaN, so that an element that no kernel wrote shows.
     """
     library = runtime.library()
-    library.emu_record_allocations(1)
+    library.emulator_record_allocations(1)
     for tensor in tensors:
-        library.emu_watch(*span(tensor), 0)
+        library.emulator_watch(*span(tensor), 0)
     for tensor in read_only:
-        library.emu_watch(*span(tensor), 1)
+        library.emulator_watch(*span(tensor), 1)
     _guards.append(len(tensors) + len(read_only))
     try:
         yield
     finally:
         _guards.pop()
-        library.emu_record_allocations(0)
-        library.emu_unwatch()
+        library.emulator_record_allocations(0)
+        library.emulator_unwatch()
 
 
 @contextlib.contextmanager
@@ -81,8 +81,8 @@ def watched(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
         return
     library = runtime.library()
     for tensor in tensors:
-        library.emu_watch(*span(tensor), 0)
+        library.emulator_watch(*span(tensor), 0)
     try:
         yield
     finally:
-        library.emu_unwatch()
+        library.emulator_unwatch()

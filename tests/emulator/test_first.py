@@ -43,11 +43,13 @@ def test_errors_name_the_kernel_and_the_line(library):
     x, y = torch.randn(100), torch.zeros(100)
     with (
         emulator.guarded(x, y),
-        pytest.raises(emulator.EmulationError, match=r"reverse.*global read out of bounds.*line 5"),
+        pytest.raises(
+            emulator.EmulationError, match=r"reverse.*global read out of bounds.*reverse.cu:5"
+        ),
     ):
         library("run", x, y, 100, 1)
     with (
         emulator.checks(),
-        pytest.raises(emulator.EmulationError, match=r"reverse.*uninitialised.*line 7"),
+        pytest.raises(emulator.EmulationError, match=r"reverse.*uninitialised.*reverse.cu:7"),
     ):
         library("run", x, y, 100, 2)

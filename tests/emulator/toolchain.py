@@ -18,7 +18,7 @@ INCLUDE = PACKAGE / "include"
 
 # Each PTX instruction becomes one C++ statement, so more optimisation than this costs minutes and
 # gains little. Contraction would fuse what PTX keeps apart.
-HOST_FLAGS = ("-std=c++20", "-O1", "-fPIC", "-ffp-contract=off", "-mfma", "-w")
+HOST_FLAGS = ("-std=c++20", "-O1", "-fPIC", "-ffp-contract=off", "-mfma", "-mf16c", "-w")
 # The lowest architecture that the kernels are written for: its instructions are those that the
 # emulator knows (no wgmma, no TMA). -lineinfo puts source lines into what the emulator reports.
 DEVICE_FLAGS = ("-std=c++20", "-arch=sm_80", "--expt-relaxed-constexpr", "-diag-suppress=177")

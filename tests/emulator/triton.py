@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -34,36 +34,28 @@ def compile_for(kernel, args: Sequence, meta: dict[str, Any], capability: int):
 
 
 def launch(kernel, grid: Sequence[int], *args: Any, **meta: Any) -> None:
-    """Start a kernel in the mode entered, as `fusionops.triton._launch.launch` does."""
+    """Start a kernel in the mode entered, as `fusionops.triton._launch` does."""
     if not _launchers:
         raise RuntimeError("no mode entered: with emulator.triton.mode(...)")
     _launchers[-1](kernel, grid, *args, **meta)
-
-
-def _launch_modules(original: Callable[..., None]) -> list[Any]:
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith("fusionops.triton") and getattr(module, "launch", None) is original
-    ]
 
 
 @contextlib.contextmanager
 def _serving() -> Iterator[None]:
     """Let the package's Triton operators serve CPU tensors, through `launch` above."""
     from fusionops import backend
+    from fusionops import triton as kernels
     from fusionops.triton import _launch
 
-    original = _launch.launch
-    modules = _launch_modules(original)
-    for module in modules:
-        module.launch = launch
+    for home in sorted(set(kernels.HOMES.values())):  # else the first call inside imports it
+        importlib.import_module(f"fusionops.triton.{home}")
+    original = _launch.start
+    _launch.start = lambda kernel, grid, args, meta: launch(kernel, grid, *args, **meta)
     try:
         with backend.emulate("triton"):
             yield
     finally:
-        for module in modules:
-            module.launch = original
+        _launch.start = original
 
 
 @contextlib.contextmanager
@@ -78,10 +70,9 @@ def mode(name: str) -> Iterator[None]:
     from . import compiled, interpreted
 
     chosen = interpreted if name == "interpreted" else compiled
-    functions = interpreted.functions() if name == "interpreted" else contextlib.nullcontext()
     _launchers.append(chosen.launch)
     try:
-        with _serving(), functions:
+        with _serving(), chosen.functions():
             yield
     finally:
         _launchers.pop()

@@ -4,9 +4,9 @@
 #include <cstring>
 
 extern "C" {
-void emu_allocated(const void* data, size_t bytes);
-void emu_freed(const void* data);
-void emu_forget_allocations();
+void emulator_allocated(const void* data, size_t bytes);
+void emulator_freed(const void* data);
+void emulator_forget_allocations();
 }
 
 namespace {
@@ -15,17 +15,16 @@ bool recording = false;
 
 class Ledger final : public c10::Allocator {
  public:
-  explicit Ledger(c10::Allocator* inner) : inner_(inner) {}
-
   c10::DataPtr allocate(size_t bytes) override {
-    if (!recording || bytes == 0) return inner_->allocate(bytes);
-    void* data = inner_->raw_allocate(bytes);
+    c10::Allocator* usual = c10::GetDefaultCPUAllocator();
+    if (!recording || bytes == 0) return usual->allocate(bytes);
+    void* data = usual->raw_allocate(bytes);
     std::memset(data, 0xff, bytes);  // NaN: what no kernel writes shows
-    emu_allocated(data, bytes);
-    return {data, data, &Ledger::release, c10::Device(c10::DeviceType::CPU)};
+    emulator_allocated(data, bytes);
+    return {data, data, &release, c10::Device(c10::DeviceType::CPU)};
   }
 
-  c10::DeleterFnPtr raw_deleter() const override { return &Ledger::release; }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
 
   void copy_data(void* to, const void* from, size_t bytes) const override {
     default_copy_data(to, from, bytes);
@@ -33,21 +32,19 @@ class Ledger final : public c10::Allocator {
 
  private:
   static void release(void* data) {
-    emu_freed(data);
+    emulator_freed(data);
     c10::GetDefaultCPUAllocator()->raw_deallocate(data);
   }
-
-  c10::Allocator* inner_;
 };
 
 }  // namespace
 
-extern "C" void emu_record_allocations(int on) {
-  static Ledger ledger(c10::GetDefaultCPUAllocator());
+extern "C" void emulator_record_allocations(int on) {
+  static Ledger& ledger = *new Ledger;
   static const bool installed = [] {
     c10::SetCPUAllocator(&ledger, 255);
     return true;
   }();
   recording = installed && on != 0;
-  if (!recording) emu_forget_allocations();
+  if (!recording) emulator_forget_allocations();
 }
