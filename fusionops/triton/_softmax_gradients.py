@@ -1,0 +1,444 @@
+"""Gradients of cross-entropies toward one side of logits, which are made once more.
+
+A program has a block of left rows and walks a run of right rows. Of each tile it makes the
+gradients toward the logits,
+
+    G[l, r] = grad (exp(z[l, r] - peak) / total - uniform - (1 - smoothing) [r is the target of l])
+
+with the softmax along the left rows, along the right rows, or one of each (fusion_contrastive), 0
+for pairs that are left out, and adds its product with the right rows to a sum in registers. Users
+are the left side for their gradients, and the right side for those of the items: each sum is one
+program's, or few programs', whose parts a second kernel adds in ascending order. That takes one
+product more than to make G once, and neither atomics nor a ``U x P`` array.
+Bound: ``4 L R D`` operations on the tensor cores, and ``L R`` exponentials.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fusionops.triton import _launch
+from fusionops.triton._dots import (
+    add_product,
+    arithmetic,
+    kind_of,
+    load_rows,
+    power_of_two,
+    splits,
+)
+from fusionops.triton._lists import Lists, mark
+from fusionops.triton._logits import Side, per_row, products, same_ids
+from fusionops.triton._softmax_loss import tiles_for
+
+_LEAST_RUN = 512  # right rows worth a program
+_FINISH_ROWS, _FINISH_WIDTH = 16, 64  # of a program that adds parts
+
+# As in _softmax_loss.py; the last number is how many columns of the gradient a program has, whose
+# sums stay in registers. Wider ones are cut, and each piece makes the logits for itself.
+_TILES = {
+    "half": ((64, 128, 64, 64, 8, 3), (128, 64, 64, 128, 4, 3), (256, 64, 32, 256, 8, 3)),
+    "tf32": ((64, 64, 64, 64, 4, 3), (128, 64, 32, 128, 4, 3)),
+    "ieee": (),
+}
+_WIDE = {"half": (64, 64, 64, 4, 3), "tf32": (64, 32, 32, 4, 3), "ieee": (64, 16, 16, 4, 2)}
+_WIDEST = {"half": 128, "tf32": 128, "ieee": 64}
+
+
+class Softmax(NamedTuple):
+    """What the gradient toward logits is made of, by row of the softmax, of either side."""
+
+    grad: Tensor  # [N], of the losses
+    statistics: Tensor  # [2, N], peaks and totals
+    kept: Tensor | None  # [N], how many columns are in the softmax, where there is smoothing
+    smoothing: float
+    skip_below: float
+    share: float = 1.0  # of the loss, which has the target's weight once in all
+
+
+@triton.jit
+def _finish(
+    sums,
+    l,
+    there,
+    live,
+    first,
+    width,
+    vectors,
+    scale,
+    out,
+    row_stride,
+    column_stride,
+    COLUMNS: tl.constexpr,
+):
+    """Stores a piece of the gradients of rows, zeros for those that are not live.
+
+    Returns its part of the gradients toward their scales.
+    """
+    columns = first + tl.arange(0, COLUMNS)
+    sums = tl.where(live[:, None], sums, 0.0)
+    scaled = sums * per_row(scale, l, live, 1.0)[:, None]
+    at = l.to(tl.int64)[:, None] * width + columns[None, :]
+    inside = there[:, None] & (columns < width)[None, :]
+    tl.store(out + at, scaled.to(out.dtype.element_ty), mask=inside)
+    x = load_rows(vectors, l, live, first, width, row_stride, column_stride, COLUMNS, tl.float32)
+    return tl.sum(x * sums, 1)
+
+
+@triton.jit
+def _weights(grad, statistics, kept, rows, there, count, smoothing, share):
+    """Per row: peak, weight of an exponential, uniform part, weight of the target, and total."""
+    g = per_row(grad, rows, there, 0.0)
+    peak = per_row(statistics, rows, there, 0.0)
+    total = tl.load(statistics + count + rows, mask=there, other=1.0)
+    uniform = tl.zeros_like(g)
+    if kept is not None:
+        uniform = g * smoothing / tl.load(kept + rows, mask=there, other=1.0)
+    return peak, g * share / total, uniform, g * (1.0 - smoothing), total
+
+
+@triton.jit
+def _gradients_kernel(
+    left,
+    right,
+    left_scale,
+    right_scale,
+    left_bias,
+    right_bias,
+    left_ids,
+    right_ids,
+    keys,
+    starts,
+    target,
+    left_grad,
+    left_statistics,
+    right_grad,
+    right_statistics,
+    kept,
+    out,
+    out_scale,
+    out_bias,
+    L,
+    R,
+    width,
+    run,
+    smoothing,
+    share,
+    skip_below,
+    ignore_index,
+    left_row_stride,
+    left_column_stride,
+    right_row_stride,
+    right_column_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    WIDTH: tl.constexpr,
+    WHOLE: tl.constexpr,
+    VECTORS: tl.constexpr,
+    FINISHED: tl.constexpr,
+    SKIP: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """`out` is the gradient itself where FINISHED, else parts ``[runs, L, width]``; so is bias."""
+    part = tl.program_id(1)
+    piece = tl.program_id(2) * WIDTH
+    l = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    l_in = l < L
+    l_there = l_in
+    if left_statistics is not None:
+        own = tl.load(target + l, mask=l_in, other=ignore_index)
+        # What stands in an ignored row is not read, as 0 times NaN would be NaN.
+        l_there = l_in & (own != ignore_index)
+        peak, weight, uniform, hit_weight, total = _weights(
+            left_grad, left_statistics, kept, l, l_there, L, smoothing, share
+        )
+    scale = per_row(left_scale, l, l_there, 1.0)
+    bias = per_row(left_bias, l, l_there, 0.0)
+    if WHOLE:
+        x = load_rows(
+            left, l, l_there, 0, width, left_row_stride, left_column_stride, DEPTH, DTYPE
+        )
+    if keys is not None:
+        cursor = tl.load(starts + part.to(tl.int64) * L + l, mask=l_in, other=0)
+        first = tl.where(l_in, l.to(tl.int64) * R, -COLUMNS - 2147483648)
+        key = tl.load(keys + cursor)
+    sums = tl.zeros([ROWS, WIDTH], tl.float32)
+    bias_sums = tl.zeros([ROWS], tl.float32)
+    end = min(R, part * run + run)
+    for start in range(part * run, end, COLUMNS):
+        r = start + tl.arange(0, COLUMNS)
+        r_there = r < end
+        if left_statistics is None:
+            r_own = tl.load(target + r, mask=r_there, other=ignore_index)
+            r_there = r_there & (r_own != ignore_index)
+        if WHOLE:
+            y = load_rows(
+                right, r, r_there, 0, width, right_row_stride, right_column_stride, DEPTH, DTYPE
+            )
+            z = tl.dot(x, tl.trans(y), input_precision=PRECISION)
+        else:
+            z = products(
+                left,
+                right,
+                l,
+                l_there,
+                r,
+                r_there,
+                width,
+                left_row_stride,
+                left_column_stride,
+                right_row_stride,
+                right_column_stride,
+                ROWS,
+                COLUMNS,
+                DEPTH,
+                DTYPE,
+                PRECISION,
+            )
+        r_scale = per_row(right_scale, r, r_there, 1.0)
+        z = z * scale[:, None] * r_scale[None, :]
+        z += bias[:, None] + per_row(right_bias, r, r_there, 0.0)[None, :]
+        gone = tl.broadcast_to((l_there == 0)[:, None] | (r_there == 0)[None, :], [ROWS, COLUMNS])
+        if left_ids is not None:
+            gone = gone | same_ids(left_ids, right_ids, l, l_there, r, r_there)
+        if keys is not None:
+            gone, cursor, key = mark(gone, keys, cursor, key, first, start, COLUMNS)
+        g = tl.zeros([ROWS, COLUMNS], tl.float32)
+        if left_statistics is not None:
+            power = tl.exp(z - peak[:, None])
+            g += power * weight[:, None] - uniform[:, None]
+            hit = own[:, None] == r[None, :]
+            if SKIP:
+                matters = hit | ((power < skip_below * total[:, None]) == 0)
+            g -= tl.where(hit, hit_weight[:, None], 0.0)
+        if right_statistics is not None:
+            r_peak, r_weight, r_uniform, r_hit_weight, r_total = _weights(
+                right_grad, right_statistics, kept, r, r_there, R, smoothing, share
+            )
+            power = tl.exp(z - r_peak[None, :])
+            g += power * r_weight[None, :]
+            if left_statistics is None:
+                g -= r_uniform[None, :]
+                hit = l[:, None] == r_own[None, :]
+                if SKIP:
+                    matters = hit | ((power < skip_below * r_total[None, :]) == 0)
+                g -= tl.where(hit, r_hit_weight[None, :], 0.0)
+        g = tl.where(gone, 0.0, g)
+        if out_bias is not None:
+            bias_sums += tl.sum(g, 1)
+        if VECTORS:
+            g = g * r_scale[None, :]
+            if not WHOLE:
+                y = load_rows(
+                    right,
+                    r,
+                    r_there,
+                    piece,
+                    width,
+                    right_row_stride,
+                    right_column_stride,
+                    WIDTH,
+                    DTYPE,
+                )
+            if SKIP:
+                matters = matters & (gone == 0)
+                if tl.max(tl.max(matters.to(tl.int32), 1), 0) != 0:
+                    sums = add_product(sums, g, y, DTYPE, PRECISION)
+            else:
+                sums = add_product(sums, g, y, DTYPE, PRECISION)
+    if out_bias is not None:
+        tl.store(out_bias + part.to(tl.int64) * L + l, bias_sums, mask=l_in)
+    if VECTORS:
+        if FINISHED:
+            toward_scale = _finish(
+                sums,
+                l,
+                l_in,
+                l_there,
+                piece,
+                width,
+                left,
+                left_scale,
+                out,
+                left_row_stride,
+                left_column_stride,
+                WIDTH,
+            )
+            tl.store(out_scale + l, toward_scale, mask=l_in)
+        else:
+            columns = piece + tl.arange(0, WIDTH)
+            at = (part.to(tl.int64) * L + l)[:, None] * width + columns[None, :]
+            tl.store(out + at, sums, mask=l_in[:, None] & (columns < width)[None, :])
+
+
+@triton.jit
+def _finish_kernel(
+    parts,
+    bias_parts,
+    vectors,
+    scale,
+    target,
+    out,
+    out_scale,
+    out_bias,
+    L,
+    width,
+    count,
+    ignore_index,
+    row_stride,
+    column_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    VECTORS: tl.constexpr,
+):
+    """Adds the parts of a block of rows in ascending order. Users have a target, items do not."""
+    l = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    there = l < L
+    live = there
+    if target is not None:
+        own = tl.load(target + l, mask=there, other=ignore_index)
+        live = there & (own != ignore_index)
+    if VECTORS:
+        toward_scale = tl.zeros([ROWS], tl.float32)
+        size = tl.full([], 1, tl.int64) * L * width
+        for first in range(0, width, COLUMNS):
+            columns = first + tl.arange(0, COLUMNS)
+            at = l.to(tl.int64)[:, None] * width + columns[None, :]
+            inside = there[:, None] & (columns < width)[None, :]
+            sums = tl.zeros([ROWS, COLUMNS], tl.float32)
+            piece = parts
+            for _ in range(count):
+                sums += tl.load(piece + at, mask=inside, other=0.0)
+                piece += size
+            toward_scale += _finish(
+                sums,
+                l,
+                there,
+                live,
+                first,
+                width,
+                vectors,
+                scale,
+                out,
+                row_stride,
+                column_stride,
+                COLUMNS,
+            )
+        tl.store(out_scale + l, toward_scale, mask=there)
+    if bias_parts is not None:
+        bias = tl.zeros([ROWS], tl.float32)
+        for _ in range(count):
+            bias += tl.load(bias_parts + l, mask=there, other=0.0)
+            bias_parts += L
+        tl.store(out_bias + l, bias, mask=there)
+
+
+def gradients_of(
+    left: Side,
+    right: Side,
+    along_left: Softmax | None,
+    along_right: Softmax | None,
+    target: Tensor,
+    ignore_index: int,
+    lists: Lists | None,
+    wanted: bool,
+    bias_wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of the left vectors, their scale and bias; empty where not wanted.
+
+    Softmaxes are by left row, by right row, or both, and `target` belongs to the first there is.
+    """
+    (rows, width), columns = left.vectors.shape, right.vectors.shape[0]
+    sums = torch.float32
+    out = left.vectors.new_empty((rows if wanted else 0, width))
+    out_scale = out.new_empty((rows if wanted else 0,), dtype=sums)
+    out_bias = out.new_empty((rows if bias_wanted else 0,), dtype=sums)
+    if rows == 0 or not (wanted or bias_wanted):
+        return out, out_scale, out_bias
+    meta = arithmetic(left.vectors, right.vectors)
+    kind = kind_of(meta)
+    whole, (most, step, depth, warps, stages) = tiles_for(_TILES, _WIDE, kind, width)
+    height = power_of_two(rows, 16, most)
+    depth = power_of_two(width, 16, depth)
+    piece = depth if whole else power_of_two(width, 16, _WIDEST[kind])
+    pieces = triton.cdiv(width, piece) if wanted else 1
+    blocks = triton.cdiv(rows, height)
+    runs, run = splits(blocks, columns, _LEAST_RUN, step)
+    finished = runs == 1 and pieces == 1
+    parts = out if finished or not wanted else out.new_empty((runs, rows, width), dtype=sums)
+    bias_parts = out_bias if finished else out.new_empty((runs, rows), dtype=sums)
+    softmax = along_left or along_right
+    assert softmax is not None
+    _launch.launch(
+        _gradients_kernel,
+        (blocks, runs, pieces),
+        left.vectors,
+        right.vectors,
+        left.scale,
+        right.scale,
+        left.bias,
+        right.bias,
+        left.ids,
+        right.ids,
+        None if lists is None else lists.keys,
+        None if lists is None else lists.starts(runs, run),
+        target,
+        None if along_left is None else along_left.grad,
+        None if along_left is None else along_left.statistics,
+        None if along_right is None else along_right.grad,
+        None if along_right is None else along_right.statistics,
+        softmax.kept,
+        parts,
+        out_scale,
+        bias_parts if bias_wanted else None,
+        rows,
+        columns,
+        width,
+        run,
+        float(softmax.smoothing),
+        softmax.share,
+        float(softmax.skip_below),
+        ignore_index,
+        *left.vectors.stride(),
+        *right.vectors.stride(),
+        ROWS=height,
+        COLUMNS=step,
+        DEPTH=depth,
+        WIDTH=piece,
+        WHOLE=whole,
+        VECTORS=wanted,
+        FINISHED=finished,
+        SKIP=softmax.skip_below > 0,
+        **meta,
+        num_warps=warps if height == most else 4,
+        num_stages=stages,
+    )
+    if not finished:
+        _launch.launch(
+            _finish_kernel,
+            (triton.cdiv(rows, _FINISH_ROWS),),
+            parts,
+            bias_parts if bias_wanted else None,
+            left.vectors,
+            left.scale,
+            None if along_left is None else target,
+            out,
+            out_scale,
+            out_bias,
+            rows,
+            width,
+            runs,
+            ignore_index,
+            *left.vectors.stride(),
+            ROWS=_FINISH_ROWS,
+            COLUMNS=_FINISH_WIDTH,
+            VECTORS=wanted,
+            num_warps=4,
+        )
+    return out, out_scale, out_bias

@@ -1,0 +1,351 @@
+"""Cross-entropy of the rows of logits that are never stored, by two numbers a row.
+
+A program has a block of left rows and walks a run of right rows: of each row it keeps the highest
+logit, and the sum of ``exp(logit - peak)``. Few left rows are cut into several runs, whose pairs a
+second kernel merges in ascending order. The logits of the targets are products of tiles too, in the
+same arithmetic: a small loss is a small difference.
+Bound: ``2 L R D`` operations on the tensor cores, and ``L R`` exponentials.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from fusionops.triton import _launch
+from fusionops.triton._dots import arithmetic, kind_of, load_rows, power_of_two, splits
+from fusionops.triton._lists import Lists, mark
+from fusionops.triton._logits import Side, per_row, products, same_ids
+
+_LEAST_RUN = 1024  # right rows worth a program
+_ROWS = 64  # of a program that has a few operations a row
+
+# Up to which width: left rows, right rows, features of a tile, warps and stages. Up to the width of
+# the tile a left block is loaded once and right rows arrive whole, through shared memory, of which
+# an sm_120 has 99 KiB: wider ones come a few features at a time. Exact float32 passes through
+# registers, and has small tiles.
+_TILES = {
+    "half": ((64, 128, 128, 64, 8, 3), (128, 128, 64, 128, 8, 3), (256, 64, 64, 256, 4, 2)),
+    "tf32": ((64, 128, 64, 64, 8, 3), (128, 64, 64, 128, 4, 2)),
+    "ieee": (),
+}
+_WIDE = {"half": (128, 64, 64, 8, 3), "tf32": (64, 64, 32, 4, 3), "ieee": (64, 64, 16, 4, 2)}
+
+
+@triton.jit
+def _target_kernel(
+    left,
+    right,
+    left_scale,
+    right_scale,
+    right_bias,
+    target,
+    logits,
+    L,
+    R,
+    width,
+    left_row_stride,
+    left_column_stride,
+    right_row_stride,
+    right_column_stride,
+    ROWS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The logit of each row's target: the diagonal of a tile; NaN for one that is no row."""
+    at = tl.arange(0, ROWS)
+    l = tl.program_id(0) * ROWS + at
+    r = tl.load(target + l, mask=l < L, other=-1)
+    found = (r >= 0) & (r < R)
+    x = products(
+        left,
+        right,
+        l,
+        l < L,
+        r,
+        found,
+        width,
+        left_row_stride,
+        left_column_stride,
+        right_row_stride,
+        right_column_stride,
+        ROWS,
+        ROWS,
+        DEPTH,
+        DTYPE,
+        PRECISION,
+    )
+    x = tl.sum(tl.where(at[:, None] == at[None, :], x, 0.0), 1)
+    x = x * per_row(left_scale, l, l < L, 1.0) * per_row(right_scale, r, found, 1.0)
+    x += per_row(right_bias, r, found, 0.0)
+    tl.store(logits + l, tl.where(found, x, float("nan")), mask=l < L)
+
+
+@triton.jit
+def _rows_kernel(
+    left,
+    right,
+    left_scale,
+    right_scale,
+    right_bias,
+    left_ids,
+    right_ids,
+    keys,
+    starts,
+    origins,
+    parts,
+    L,
+    R,
+    width,
+    run,
+    left_row_stride,
+    left_column_stride,
+    right_row_stride,
+    right_column_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    WHOLE: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Peak and total of each left row in a run, and with origins the sum of logits less these."""
+    part = tl.program_id(1)
+    l = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    l_there = l < L
+    # The lowest number, and not -inf, which minus itself is NaN.
+    peak = tl.full([ROWS], -3.4028234663852886e38, tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    scale = per_row(left_scale, l, l_there, 1.0)
+    if WHOLE:
+        x = load_rows(
+            left, l, l_there, 0, width, left_row_stride, left_column_stride, DEPTH, DTYPE
+        )
+    if keys is not None:
+        cursor = tl.load(starts + part.to(tl.int64) * L + l, mask=l_there, other=0)
+        first = tl.where(l_there, l.to(tl.int64) * R, -COLUMNS - 2147483648)
+        key = tl.load(keys + cursor)
+    if origins is not None:
+        origin = per_row(origins, l, l_there, 0.0)
+        sums = tl.zeros([ROWS], tl.float32)
+    end = min(R, part * run + run)
+    for start in range(part * run, end, COLUMNS):
+        r = start + tl.arange(0, COLUMNS)
+        r_there = r < end
+        if WHOLE:
+            y = load_rows(
+                right, r, r_there, 0, width, right_row_stride, right_column_stride, DEPTH, DTYPE
+            )
+            z = tl.dot(x, tl.trans(y), input_precision=PRECISION)
+        else:
+            z = products(
+                left,
+                right,
+                l,
+                l_there,
+                r,
+                r_there,
+                width,
+                left_row_stride,
+                left_column_stride,
+                right_row_stride,
+                right_column_stride,
+                ROWS,
+                COLUMNS,
+                DEPTH,
+                DTYPE,
+                PRECISION,
+            )
+        z = z * scale[:, None] * per_row(right_scale, r, r_there, 1.0)[None, :]
+        z += per_row(right_bias, r, r_there, 0.0)[None, :]
+        gone = tl.broadcast_to((r >= end)[None, :], [ROWS, COLUMNS])
+        if left_ids is not None:
+            gone = gone | same_ids(left_ids, right_ids, l, l_there, r, r_there)
+        if keys is not None:
+            gone, cursor, key = mark(gone, keys, cursor, key, first, start, COLUMNS)
+        if origins is not None:
+            sums += tl.sum(tl.where(gone, 0.0, z - origin[:, None]), 1)
+        z = tl.where(gone, -float("inf"), z)
+        risen = tl.maximum(peak, tl.max(z, 1))
+        total = total * tl.exp(peak - risen) + tl.sum(tl.exp(z - risen[:, None]), 1)
+        peak = risen
+    parts += part.to(tl.int64) * 3 * L
+    tl.store(parts + l, peak, mask=l_there)
+    tl.store(parts + L + l, total, mask=l_there)
+    if origins is not None:
+        tl.store(parts + 2 * L + l, sums, mask=l_there)
+
+
+@triton.jit
+def _losses_kernel(
+    parts,
+    logits,
+    target,
+    kept,
+    losses,
+    statistics,
+    L,
+    R,
+    count,
+    smoothing,
+    ignore_index,
+    ROWS: tl.constexpr,
+):
+    """Losses and statistics of rows from the parts of their runs, in ascending order."""
+    l = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    there = l < L
+    peak = tl.full([ROWS], -3.4028234663852886e38, tl.float32)
+    for part in range(count):
+        peak = tl.maximum(peak, tl.load(parts + part * 3 * L + l, mask=there, other=0.0))
+    total = tl.zeros([ROWS], tl.float32)
+    sums = tl.zeros([ROWS], tl.float32)
+    for part in range(count):
+        shift = tl.load(parts + part * 3 * L + l, mask=there, other=0.0) - peak
+        total += tl.load(parts + (part * 3 + 1) * L + l, mask=there, other=1.0) * tl.exp(shift)
+        if kept is not None:
+            sums += tl.load(parts + (part * 3 + 2) * L + l, mask=there, other=0.0)
+    x = tl.load(logits + l, mask=there, other=0.0).to(tl.float64)
+    # The peak and the target first, and all in double: a small loss is a small difference.
+    loss = peak.to(tl.float64) - x + tl.log(total.to(tl.float64))
+    if kept is not None:
+        loss -= smoothing * (sums / tl.load(kept + l, mask=there, other=1.0)).to(tl.float64)
+    own = tl.load(target + l, mask=there, other=0)
+    ignored = own == ignore_index
+    # Without a target there is no loss, and no gradient either: NaN, through the total.
+    lost = (own < 0) | (own >= R)
+    total = tl.where(ignored, 1.0, tl.where(lost, float("nan"), total))
+    tl.store(losses + l, tl.where(ignored, 0.0, loss).to(tl.float32), mask=there)
+    tl.store(statistics + l, tl.where(ignored | lost, 0.0, peak), mask=there)
+    tl.store(statistics + L + l, total, mask=there)
+
+
+def tiles_for(
+    tiles: dict[str, tuple[tuple[int, ...], ...]],
+    wide: dict[str, tuple[int, ...]],
+    kind: str,
+    width: int,
+) -> tuple[bool, list[int]]:
+    """The row of a table that a width falls in, and whether its rows are loaded whole."""
+    for most, *row in tiles[kind]:
+        if width <= most:
+            return True, row
+    return False, list(wide[kind])
+
+
+def losses_of(
+    left: Side,
+    right: Side,
+    target: Tensor,
+    lists: Lists | None,
+    label_smoothing: float,
+    ignore_index: int,
+) -> tuple[Tensor, Tensor]:
+    """Losses ``[L]`` and statistics ``[2, L]`` of the softmax of each left row over right rows."""
+    rows = left.vectors.shape[0]
+    loss = left.vectors.new_empty((rows,), dtype=torch.float32)
+    statistics = loss.new_empty((2, rows))
+    if rows == 0:
+        return loss, statistics
+    meta = arithmetic(left.vectors, right.vectors)
+    logits = _target_logits(left, right, target, meta)
+    smooth = label_smoothing > 0
+    parts = _parts(left, right, lists, logits if smooth else None, meta)
+    _launch.launch(
+        _losses_kernel,
+        (triton.cdiv(rows, _ROWS),),
+        parts,
+        logits,
+        target,
+        kept_columns(lists, left, right) if smooth else None,
+        loss,
+        statistics,
+        rows,
+        right.vectors.shape[0],
+        parts.shape[0],
+        float(label_smoothing),
+        ignore_index,
+        ROWS=_ROWS,
+        num_warps=2,
+    )
+    return loss, statistics
+
+
+def kept_columns(lists: Lists | None, left: Side, right: Side) -> Tensor:
+    """How many right rows each left row has in its softmax, in float32."""
+    if lists is not None:
+        return lists.kept()
+    rows, columns = left.vectors.shape[0], right.vectors.shape[0]
+    return left.vectors.new_full((rows,), float(columns), dtype=torch.float32)
+
+
+def _target_logits(left: Side, right: Side, target: Tensor, meta: dict[str, Any]) -> Tensor:
+    rows, width = left.vectors.shape
+    logits = left.vectors.new_empty((rows,), dtype=torch.float32)
+    _launch.launch(
+        _target_kernel,
+        (triton.cdiv(rows, _ROWS),),
+        left.vectors,
+        right.vectors,
+        left.scale,
+        right.scale,
+        right.bias,
+        target,
+        logits,
+        rows,
+        right.vectors.shape[0],
+        width,
+        *left.vectors.stride(),
+        *right.vectors.stride(),
+        ROWS=_ROWS,
+        DEPTH=power_of_two(width, 16, _WIDE[kind_of(meta)][2]),
+        **meta,
+        num_warps=4,
+        num_stages=2,
+    )
+    return logits
+
+
+def _parts(
+    left: Side, right: Side, lists: Lists | None, origins: Tensor | None, meta: dict[str, Any]
+) -> Tensor:
+    """``[runs, 3, L]``: peaks, totals, and, less `origins`, sums of logits."""
+    (rows, width), columns = left.vectors.shape, right.vectors.shape[0]
+    whole, (most, step, depth, warps, stages) = tiles_for(_TILES, _WIDE, kind_of(meta), width)
+    height = power_of_two(rows, 16, most)
+    blocks = triton.cdiv(rows, height)
+    runs, run = splits(blocks, columns, _LEAST_RUN, step)
+    parts = left.vectors.new_empty((runs, 3, rows), dtype=torch.float32)
+    _launch.launch(
+        _rows_kernel,
+        (blocks, runs),
+        left.vectors,
+        right.vectors,
+        left.scale,
+        right.scale,
+        right.bias,
+        left.ids,
+        right.ids,
+        None if lists is None else lists.keys,
+        None if lists is None else lists.starts(runs, run),
+        origins,
+        parts,
+        rows,
+        columns,
+        width,
+        run,
+        *left.vectors.stride(),
+        *right.vectors.stride(),
+        ROWS=height,
+        COLUMNS=step,
+        DEPTH=power_of_two(width, 16, depth),
+        WHOLE=whole,
+        **meta,
+        num_warps=warps if height == most else 4,
+        num_stages=stages,
+    )
+    return parts
