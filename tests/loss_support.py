@@ -200,12 +200,14 @@ def assert_loss_gradients(
     leaves: Leaves,
     grad: Tensor | None = None,
     arrives: float = 1.0,
+    rounded: float = 0.0,
     **norm: Any,
 ) -> None:
     """`found` are the gradients of ``truth(**leaves)`` as float64 autograd has them.
 
     Errors of a softmax's weights are those of its logits, so the tolerance grows with these. What
-    is too small for the dtype of the gradient may be lost.
+    is too small for the dtype of the gradient may be lost. `rounded` is the unit of weights that
+    are multiplied with vectors as halves.
     """
     doubles = {name: leaf.detach().double() for name, leaf in leaves.items()}
     expected = gradients(truth, doubles, None if grad is None else grad.double())
@@ -219,6 +221,7 @@ def assert_loss_gradients(
         size = float(expected[name].norm()) + floors[name]
         error = float((found[name].double() - expected[name]).norm())
         tolerance = epsilon(leaf.dtype) + acc * (64 + 8 * largest)
+        tolerance += rounded if name != "item_bias" else 0.0
         tiny = torch.finfo(leaf.dtype).smallest_normal * epsilon(leaf.dtype) * leaf.numel() ** 0.5
         assert error <= tolerance * size + tiny, f"{name}: error {error:.3g}, {error / size:.3g}"
 

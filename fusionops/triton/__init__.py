@@ -21,6 +21,12 @@ HOMES: Mapping[str, str] = {
     "history_fusion_backward": "history_fusion",
     "weighted_fusion": "weighted_fusion",
     "weighted_fusion_backward": "weighted_fusion",
+    "fusion_matrix": "fusion_matrix",
+    "fusion_contract": "fusion_matrix",
+    "fusion_cross_entropy": "fusion_cross_entropy",
+    "fusion_cross_entropy_backward": "fusion_cross_entropy",
+    "fusion_contrastive": "fusion_contrastive",
+    "fusion_contrastive_backward": "fusion_contrastive",
 }
 """The operators that have a Triton kernel, and the module of each."""
 

@@ -78,7 +78,7 @@ def narrow(x, DTYPE: tl.constexpr):
     tile's largest value is brought to 2^13, so that what is lost is below 2^-37 of it.
     """
     factor = 1.0
-    if DTYPE == tl.float16:
+    if tl.float16 == DTYPE:
         most = tl.maximum(tl.max(tl.max(tl.abs(x), 1), 0), 1e-30)
         x = x * (8192.0 / most)
         factor = most / 8192.0
@@ -89,6 +89,6 @@ def narrow(x, DTYPE: tl.constexpr):
 def add_product(sums, left, right, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     """`sums` plus the product of float32 `left`, narrowed, and `right` of DTYPE."""
     narrowed, factor = narrow(left, DTYPE)
-    if DTYPE == tl.float16:
+    if tl.float16 == DTYPE:
         return sums + tl.dot(narrowed, right, input_precision=PRECISION) * factor
     return tl.dot(narrowed, right, sums, input_precision=PRECISION)

@@ -1,6 +1,6 @@
 """Tiles of logits, as the forward and the backward of the softmaxes make them.
 
-``left_scale[l] right_scale[r] (left[l] . right[r]) + left_bias[l] + right_bias[r]`` for a block of
+``left_scale[i] right_scale[j] (left[i] . right[j]) + left_bias[i] + right_bias[j]`` for a block of
 left rows that stays, and right rows that pass by. Users are the left side where something is wanted
 by user, and the right side where it is wanted by item.
 """
@@ -39,9 +39,9 @@ def side(
 def products(
     left,
     right,
-    l,
+    i,
     l_there,
-    r,
+    j,
     r_there,
     width,
     left_row_stride,
@@ -54,14 +54,12 @@ def products(
     DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Products of left rows `l` and right rows `r`, a few features at a time."""
+    """Products of left rows `i` and right rows `j`, a few features at a time."""
     sums = tl.zeros([ROWS, COLUMNS], tl.float32)
     for d in range(0, width, DEPTH):
-        x = load_rows(
-            left, l, l_there, d, width, left_row_stride, left_column_stride, DEPTH, DTYPE
-        )
+        x = load_rows(left, i, l_there, d, width, left_row_stride, left_column_stride, DEPTH, DTYPE)
         y = load_rows(
-            right, r, r_there, d, width, right_row_stride, right_column_stride, DEPTH, DTYPE
+            right, j, r_there, d, width, right_row_stride, right_column_stride, DEPTH, DTYPE
         )
         sums = tl.dot(x, tl.trans(y), sums, input_precision=PRECISION)
     return sums
@@ -77,8 +75,8 @@ def per_row(values, rows, there, otherwise):
 
 
 @triton.jit
-def same_ids(left_ids, right_ids, l, l_there, r, r_there):
+def same_ids(left_ids, right_ids, i, l_there, j, r_there):
     """Pairs of two rows with one id."""
-    x = tl.load(left_ids + l, mask=l_there, other=0)
-    y = tl.load(right_ids + r, mask=r_there, other=0)
-    return (x[:, None] == y[None, :]) & (l[:, None] != r[None, :])
+    x = tl.load(left_ids + i, mask=l_there, other=0)
+    y = tl.load(right_ids + j, mask=r_there, other=0)
+    return (x[:, None] == y[None, :]) & (i[:, None] != j[None, :])

@@ -3,7 +3,7 @@
 A program has a block of left rows and walks a run of right rows. Of each tile it makes the
 gradients toward the logits,
 
-    G[l, r] = grad (exp(z[l, r] - peak) / total - uniform - (1 - smoothing) [r is the target of l])
+    G[i, j] = grad (exp(z[i, j] - peak) / total - uniform - (1 - smoothing) [j is the target of i])
 
 with the softmax along the left rows, along the right rows, or one of each (fusion_contrastive), 0
 for pairs that are left out, and adds its product with the right rows to a sum in registers. Users
@@ -41,7 +41,7 @@ _FINISH_ROWS, _FINISH_WIDTH = 16, 64  # of a program that adds parts
 # As in _softmax_loss.py; the last number is how many columns of the gradient a program has, whose
 # sums stay in registers. Wider ones are cut, and each piece makes the logits for itself.
 _TILES = {
-    "half": ((64, 128, 64, 64, 8, 3), (128, 64, 64, 128, 4, 3), (256, 64, 32, 256, 8, 3)),
+    "half": ((64, 128, 64, 64, 8, 3), (128, 64, 64, 128, 8, 3), (256, 64, 32, 256, 8, 3)),
     "tf32": ((64, 64, 64, 64, 4, 3), (128, 64, 32, 128, 4, 3)),
     "ieee": (),
 }
@@ -63,7 +63,7 @@ class Softmax(NamedTuple):
 @triton.jit
 def _finish(
     sums,
-    l,
+    i,
     there,
     live,
     first,
@@ -81,11 +81,11 @@ def _finish(
     """
     columns = first + tl.arange(0, COLUMNS)
     sums = tl.where(live[:, None], sums, 0.0)
-    scaled = sums * per_row(scale, l, live, 1.0)[:, None]
-    at = l.to(tl.int64)[:, None] * width + columns[None, :]
+    scaled = sums * per_row(scale, i, live, 1.0)[:, None]
+    at = i.to(tl.int64)[:, None] * width + columns[None, :]
     inside = there[:, None] & (columns < width)[None, :]
     tl.store(out + at, scaled.to(out.dtype.element_ty), mask=inside)
-    x = load_rows(vectors, l, live, first, width, row_stride, column_stride, COLUMNS, tl.float32)
+    x = load_rows(vectors, i, live, first, width, row_stride, column_stride, COLUMNS, tl.float32)
     return tl.sum(x * sums, 1)
 
 
@@ -148,47 +148,45 @@ def _gradients_kernel(
     """`out` is the gradient itself where FINISHED, else parts ``[runs, L, width]``; so is bias."""
     part = tl.program_id(1)
     piece = tl.program_id(2) * WIDTH
-    l = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    l_in = l < L
+    i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    l_in = i < L
     l_there = l_in
     if left_statistics is not None:
-        own = tl.load(target + l, mask=l_in, other=ignore_index)
+        own = tl.load(target + i, mask=l_in, other=ignore_index)
         # What stands in an ignored row is not read, as 0 times NaN would be NaN.
         l_there = l_in & (own != ignore_index)
         peak, weight, uniform, hit_weight, total = _weights(
-            left_grad, left_statistics, kept, l, l_there, L, smoothing, share
+            left_grad, left_statistics, kept, i, l_there, L, smoothing, share
         )
-    scale = per_row(left_scale, l, l_there, 1.0)
-    bias = per_row(left_bias, l, l_there, 0.0)
+    scale = per_row(left_scale, i, l_there, 1.0)
+    bias = per_row(left_bias, i, l_there, 0.0)
     if WHOLE:
-        x = load_rows(
-            left, l, l_there, 0, width, left_row_stride, left_column_stride, DEPTH, DTYPE
-        )
+        x = load_rows(left, i, l_there, 0, width, left_row_stride, left_column_stride, DEPTH, DTYPE)
     if keys is not None:
-        cursor = tl.load(starts + part.to(tl.int64) * L + l, mask=l_in, other=0)
-        first = tl.where(l_in, l.to(tl.int64) * R, -COLUMNS - 2147483648)
+        cursor = tl.load(starts + part.to(tl.int64) * L + i, mask=l_in, other=0)
+        first = tl.where(l_in, i.to(tl.int64) * R, -COLUMNS - 2147483648)
         key = tl.load(keys + cursor)
     sums = tl.zeros([ROWS, WIDTH], tl.float32)
     bias_sums = tl.zeros([ROWS], tl.float32)
     end = min(R, part * run + run)
     for start in range(part * run, end, COLUMNS):
-        r = start + tl.arange(0, COLUMNS)
-        r_there = r < end
+        j = start + tl.arange(0, COLUMNS)
+        r_there = j < end
         if left_statistics is None:
-            r_own = tl.load(target + r, mask=r_there, other=ignore_index)
+            r_own = tl.load(target + j, mask=r_there, other=ignore_index)
             r_there = r_there & (r_own != ignore_index)
         if WHOLE:
             y = load_rows(
-                right, r, r_there, 0, width, right_row_stride, right_column_stride, DEPTH, DTYPE
+                right, j, r_there, 0, width, right_row_stride, right_column_stride, DEPTH, DTYPE
             )
             z = tl.dot(x, tl.trans(y), input_precision=PRECISION)
         else:
             z = products(
                 left,
                 right,
-                l,
+                i,
                 l_there,
-                r,
+                j,
                 r_there,
                 width,
                 left_row_stride,
@@ -201,31 +199,31 @@ def _gradients_kernel(
                 DTYPE,
                 PRECISION,
             )
-        r_scale = per_row(right_scale, r, r_there, 1.0)
+        r_scale = per_row(right_scale, j, r_there, 1.0)
         z = z * scale[:, None] * r_scale[None, :]
-        z += bias[:, None] + per_row(right_bias, r, r_there, 0.0)[None, :]
+        z += bias[:, None] + per_row(right_bias, j, r_there, 0.0)[None, :]
         gone = tl.broadcast_to((l_there == 0)[:, None] | (r_there == 0)[None, :], [ROWS, COLUMNS])
         if left_ids is not None:
-            gone = gone | same_ids(left_ids, right_ids, l, l_there, r, r_there)
+            gone = gone | same_ids(left_ids, right_ids, i, l_there, j, r_there)
         if keys is not None:
             gone, cursor, key = mark(gone, keys, cursor, key, first, start, COLUMNS)
         g = tl.zeros([ROWS, COLUMNS], tl.float32)
         if left_statistics is not None:
             power = tl.exp(z - peak[:, None])
             g += power * weight[:, None] - uniform[:, None]
-            hit = own[:, None] == r[None, :]
+            hit = own[:, None] == j[None, :]
             if SKIP:
                 matters = hit | ((power < skip_below * total[:, None]) == 0)
             g -= tl.where(hit, hit_weight[:, None], 0.0)
         if right_statistics is not None:
             r_peak, r_weight, r_uniform, r_hit_weight, r_total = _weights(
-                right_grad, right_statistics, kept, r, r_there, R, smoothing, share
+                right_grad, right_statistics, kept, j, r_there, R, smoothing, share
             )
             power = tl.exp(z - r_peak[None, :])
             g += power * r_weight[None, :]
             if left_statistics is None:
                 g -= r_uniform[None, :]
-                hit = l[:, None] == r_own[None, :]
+                hit = i[:, None] == r_own[None, :]
                 if SKIP:
                     matters = hit | ((power < skip_below * r_total[None, :]) == 0)
                 g -= tl.where(hit, r_hit_weight[None, :], 0.0)
@@ -237,7 +235,7 @@ def _gradients_kernel(
             if not WHOLE:
                 y = load_rows(
                     right,
-                    r,
+                    j,
                     r_there,
                     piece,
                     width,
@@ -253,12 +251,12 @@ def _gradients_kernel(
             else:
                 sums = add_product(sums, g, y, DTYPE, PRECISION)
     if out_bias is not None:
-        tl.store(out_bias + part.to(tl.int64) * L + l, bias_sums, mask=l_in)
+        tl.store(out_bias + part.to(tl.int64) * L + i, bias_sums, mask=l_in)
     if VECTORS:
         if FINISHED:
             toward_scale = _finish(
                 sums,
-                l,
+                i,
                 l_in,
                 l_there,
                 piece,
@@ -270,10 +268,10 @@ def _gradients_kernel(
                 left_column_stride,
                 WIDTH,
             )
-            tl.store(out_scale + l, toward_scale, mask=l_in)
+            tl.store(out_scale + i, toward_scale, mask=l_in)
         else:
             columns = piece + tl.arange(0, WIDTH)
-            at = (part.to(tl.int64) * L + l)[:, None] * width + columns[None, :]
+            at = (part.to(tl.int64) * L + i)[:, None] * width + columns[None, :]
             tl.store(out + at, sums, mask=l_in[:, None] & (columns < width)[None, :])
 
 
@@ -298,18 +296,18 @@ def _finish_kernel(
     VECTORS: tl.constexpr,
 ):
     """Adds the parts of a block of rows in ascending order. Users have a target, items do not."""
-    l = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    there = l < L
+    i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    there = i < L
     live = there
     if target is not None:
-        own = tl.load(target + l, mask=there, other=ignore_index)
+        own = tl.load(target + i, mask=there, other=ignore_index)
         live = there & (own != ignore_index)
     if VECTORS:
         toward_scale = tl.zeros([ROWS], tl.float32)
         size = tl.full([], 1, tl.int64) * L * width
         for first in range(0, width, COLUMNS):
             columns = first + tl.arange(0, COLUMNS)
-            at = l.to(tl.int64)[:, None] * width + columns[None, :]
+            at = i.to(tl.int64)[:, None] * width + columns[None, :]
             inside = there[:, None] & (columns < width)[None, :]
             sums = tl.zeros([ROWS, COLUMNS], tl.float32)
             piece = parts
@@ -318,7 +316,7 @@ def _finish_kernel(
                 piece += size
             toward_scale += _finish(
                 sums,
-                l,
+                i,
                 there,
                 live,
                 first,
@@ -330,13 +328,13 @@ def _finish_kernel(
                 column_stride,
                 COLUMNS,
             )
-        tl.store(out_scale + l, toward_scale, mask=there)
+        tl.store(out_scale + i, toward_scale, mask=there)
     if bias_parts is not None:
         bias = tl.zeros([ROWS], tl.float32)
         for _ in range(count):
-            bias += tl.load(bias_parts + l, mask=there, other=0.0)
+            bias += tl.load(bias_parts + i, mask=there, other=0.0)
             bias_parts += L
-        tl.store(out_bias + l, bias, mask=there)
+        tl.store(out_bias + i, bias, mask=there)
 
 
 def gradients_of(

@@ -9,6 +9,7 @@ Bound: ``2 L R D`` operations on the tensor cores, and ``L R`` exponentials.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -59,15 +60,15 @@ def _target_kernel(
 ):
     """The logit of each row's target: the diagonal of a tile; NaN for one that is no row."""
     at = tl.arange(0, ROWS)
-    l = tl.program_id(0) * ROWS + at
-    r = tl.load(target + l, mask=l < L, other=-1)
-    found = (r >= 0) & (r < R)
+    i = tl.program_id(0) * ROWS + at
+    j = tl.load(target + i, mask=i < L, other=-1)
+    found = (j >= 0) & (j < R)
     x = products(
         left,
         right,
-        l,
-        l < L,
-        r,
+        i,
+        i < L,
+        j,
         found,
         width,
         left_row_stride,
@@ -81,9 +82,9 @@ def _target_kernel(
         PRECISION,
     )
     x = tl.sum(tl.where(at[:, None] == at[None, :], x, 0.0), 1)
-    x = x * per_row(left_scale, l, l < L, 1.0) * per_row(right_scale, r, found, 1.0)
-    x += per_row(right_bias, r, found, 0.0)
-    tl.store(logits + l, tl.where(found, x, float("nan")), mask=l < L)
+    x = x * per_row(left_scale, i, i < L, 1.0) * per_row(right_scale, j, found, 1.0)
+    x += per_row(right_bias, j, found, 0.0)
+    tl.store(logits + i, tl.where(found, x, float("nan")), mask=i < L)
 
 
 @triton.jit
@@ -116,39 +117,37 @@ def _rows_kernel(
 ):
     """Peak and total of each left row in a run, and with origins the sum of logits less these."""
     part = tl.program_id(1)
-    l = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    l_there = l < L
+    i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    l_there = i < L
     # The lowest number, and not -inf, which minus itself is NaN.
     peak = tl.full([ROWS], -3.4028234663852886e38, tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    scale = per_row(left_scale, l, l_there, 1.0)
+    scale = per_row(left_scale, i, l_there, 1.0)
     if WHOLE:
-        x = load_rows(
-            left, l, l_there, 0, width, left_row_stride, left_column_stride, DEPTH, DTYPE
-        )
+        x = load_rows(left, i, l_there, 0, width, left_row_stride, left_column_stride, DEPTH, DTYPE)
     if keys is not None:
-        cursor = tl.load(starts + part.to(tl.int64) * L + l, mask=l_there, other=0)
-        first = tl.where(l_there, l.to(tl.int64) * R, -COLUMNS - 2147483648)
+        cursor = tl.load(starts + part.to(tl.int64) * L + i, mask=l_there, other=0)
+        first = tl.where(l_there, i.to(tl.int64) * R, -COLUMNS - 2147483648)
         key = tl.load(keys + cursor)
     if origins is not None:
-        origin = per_row(origins, l, l_there, 0.0)
+        origin = per_row(origins, i, l_there, 0.0)
         sums = tl.zeros([ROWS], tl.float32)
     end = min(R, part * run + run)
     for start in range(part * run, end, COLUMNS):
-        r = start + tl.arange(0, COLUMNS)
-        r_there = r < end
+        j = start + tl.arange(0, COLUMNS)
+        r_there = j < end
         if WHOLE:
             y = load_rows(
-                right, r, r_there, 0, width, right_row_stride, right_column_stride, DEPTH, DTYPE
+                right, j, r_there, 0, width, right_row_stride, right_column_stride, DEPTH, DTYPE
             )
             z = tl.dot(x, tl.trans(y), input_precision=PRECISION)
         else:
             z = products(
                 left,
                 right,
-                l,
+                i,
                 l_there,
-                r,
+                j,
                 r_there,
                 width,
                 left_row_stride,
@@ -161,11 +160,11 @@ def _rows_kernel(
                 DTYPE,
                 PRECISION,
             )
-        z = z * scale[:, None] * per_row(right_scale, r, r_there, 1.0)[None, :]
-        z += per_row(right_bias, r, r_there, 0.0)[None, :]
-        gone = tl.broadcast_to((r >= end)[None, :], [ROWS, COLUMNS])
+        z = z * scale[:, None] * per_row(right_scale, j, r_there, 1.0)[None, :]
+        z += per_row(right_bias, j, r_there, 0.0)[None, :]
+        gone = tl.broadcast_to((j >= end)[None, :], [ROWS, COLUMNS])
         if left_ids is not None:
-            gone = gone | same_ids(left_ids, right_ids, l, l_there, r, r_there)
+            gone = gone | same_ids(left_ids, right_ids, i, l_there, j, r_there)
         if keys is not None:
             gone, cursor, key = mark(gone, keys, cursor, key, first, start, COLUMNS)
         if origins is not None:
@@ -175,10 +174,10 @@ def _rows_kernel(
         total = total * tl.exp(peak - risen) + tl.sum(tl.exp(z - risen[:, None]), 1)
         peak = risen
     parts += part.to(tl.int64) * 3 * L
-    tl.store(parts + l, peak, mask=l_there)
-    tl.store(parts + L + l, total, mask=l_there)
+    tl.store(parts + i, peak, mask=l_there)
+    tl.store(parts + L + i, total, mask=l_there)
     if origins is not None:
-        tl.store(parts + 2 * L + l, sums, mask=l_there)
+        tl.store(parts + 2 * L + i, sums, mask=l_there)
 
 
 @triton.jit
@@ -197,36 +196,36 @@ def _losses_kernel(
     ROWS: tl.constexpr,
 ):
     """Losses and statistics of rows from the parts of their runs, in ascending order."""
-    l = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    there = l < L
+    i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    there = i < L
     peak = tl.full([ROWS], -3.4028234663852886e38, tl.float32)
     for part in range(count):
-        peak = tl.maximum(peak, tl.load(parts + part * 3 * L + l, mask=there, other=0.0))
+        peak = tl.maximum(peak, tl.load(parts + part * 3 * L + i, mask=there, other=0.0))
     total = tl.zeros([ROWS], tl.float32)
     sums = tl.zeros([ROWS], tl.float32)
     for part in range(count):
-        shift = tl.load(parts + part * 3 * L + l, mask=there, other=0.0) - peak
-        total += tl.load(parts + (part * 3 + 1) * L + l, mask=there, other=1.0) * tl.exp(shift)
+        shift = tl.load(parts + part * 3 * L + i, mask=there, other=0.0) - peak
+        total += tl.load(parts + (part * 3 + 1) * L + i, mask=there, other=1.0) * tl.exp(shift)
         if kept is not None:
-            sums += tl.load(parts + (part * 3 + 2) * L + l, mask=there, other=0.0)
-    x = tl.load(logits + l, mask=there, other=0.0).to(tl.float64)
+            sums += tl.load(parts + (part * 3 + 2) * L + i, mask=there, other=0.0)
+    x = tl.load(logits + i, mask=there, other=0.0).to(tl.float64)
     # The peak and the target first, and all in double: a small loss is a small difference.
     loss = peak.to(tl.float64) - x + tl.log(total.to(tl.float64))
     if kept is not None:
-        loss -= smoothing * (sums / tl.load(kept + l, mask=there, other=1.0)).to(tl.float64)
-    own = tl.load(target + l, mask=there, other=0)
+        loss -= smoothing * (sums / tl.load(kept + i, mask=there, other=1.0)).to(tl.float64)
+    own = tl.load(target + i, mask=there, other=0)
     ignored = own == ignore_index
     # Without a target there is no loss, and no gradient either: NaN, through the total.
     lost = (own < 0) | (own >= R)
     total = tl.where(ignored, 1.0, tl.where(lost, float("nan"), total))
-    tl.store(losses + l, tl.where(ignored, 0.0, loss).to(tl.float32), mask=there)
-    tl.store(statistics + l, tl.where(ignored | lost, 0.0, peak), mask=there)
-    tl.store(statistics + L + l, total, mask=there)
+    tl.store(losses + i, tl.where(ignored, 0.0, loss).to(tl.float32), mask=there)
+    tl.store(statistics + i, tl.where(ignored | lost, 0.0, peak), mask=there)
+    tl.store(statistics + L + i, total, mask=there)
 
 
 def tiles_for(
-    tiles: dict[str, tuple[tuple[int, ...], ...]],
-    wide: dict[str, tuple[int, ...]],
+    tiles: Mapping[str, tuple[tuple[int, ...], ...]],
+    wide: Mapping[str, tuple[int, ...]],
     kind: str,
     width: int,
 ) -> tuple[bool, list[int]]:

@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from fusionops.triton._dots import add_product, arithmetic, kind_of, load_rows, power_of_two, splits
 from fusionops.triton import _launch
+from fusionops.triton._dots import add_product, arithmetic, kind_of, load_rows, power_of_two, splits
 
 _LEAST_PART = 1024  # terms of a split sum worth a program
 _GROUP = 8  # blocks of rows that go along the columns together, so that both sides stay in cache
@@ -71,12 +71,8 @@ def _product_kernel(
     right += batch * right_batch_stride
     sums = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for k in range(part * run, min(K, part * run + run), BLOCK_K):
-        x = load_rows(
-            left, m, m < M, k, K, left_row_stride, left_column_stride, BLOCK_K, DTYPE
-        )
-        y = load_rows(
-            right, n, n < N, k, K, right_row_stride, right_column_stride, BLOCK_K, DTYPE
-        )
+        x = load_rows(left, m, m < M, k, K, left_row_stride, left_column_stride, BLOCK_K, DTYPE)
+        y = load_rows(right, n, n < N, k, K, right_row_stride, right_column_stride, BLOCK_K, DTYPE)
         if inner_scale is None:
             sums = tl.dot(x, tl.trans(y), sums, input_precision=PRECISION)
         else:
@@ -131,8 +127,6 @@ def _product(
     dtype: torch.dtype,
 ) -> Tensor:
     (batch, M, K), N = left.shape, right.shape[1]
-    if torch.float64 in (left.dtype, right.dtype):  # sums of vectors: no work for a tensor core
-        return _plain(left, right, left_scale, right_scale, inner_scale).to(dtype)
     out = left.new_empty((batch, M, N), dtype=dtype)
     if out.numel() == 0:
         return out
@@ -176,19 +170,3 @@ def _product(
 
 def _flat(scale: Tensor | None) -> Tensor | None:
     return None if scale is None else scale.contiguous()
-
-
-def _plain(
-    left: Tensor,
-    right: Tensor,
-    left_scale: Tensor | None,
-    right_scale: Tensor | None,
-    inner_scale: Tensor | None,
-) -> Tensor:
-    left, right = left.double(), right.double()
-    if inner_scale is not None:
-        left = left * inner_scale.unsqueeze(-2)
-    out = left @ right.mT
-    if left_scale is not None:
-        out = out * left_scale.unsqueeze(-1)
-    return out if right_scale is None else out * right_scale.unsqueeze(-2)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from gpu_support import DEVICE, FLOATS, chosen, servers
+from gpu_support import DEVICE, FLOATS, chosen, rounded_weights, servers
 from layouts import LAYOUTS
 from loss_support import (
     assert_loss,
@@ -49,7 +49,8 @@ def check(case, leaves, **norm):
     arrives = float(grad.norm()) if grad is not None else 1.0
     arrives = arrives * len(leaves["user"]) if "sum" in case.name else arrives
     slopes = gradients(function, leaves, grad)
-    assert_loss_gradients(slopes, truth, leaves, grad, arrives, **norm)
+    rounded = rounded_weights(leaves["user"].dtype)
+    assert_loss_gradients(slopes, truth, leaves, grad, arrives, rounded, **norm)
 
 
 @pytest.mark.parametrize("server", SERVERS)
