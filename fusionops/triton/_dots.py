@@ -22,7 +22,7 @@ PROGRAMS = 512
 
 def power_of_two(size: int, least: int, most: int) -> int:
     """The smallest power of two that holds `size`, within ``[least, most]``."""
-    return min(most, max(least, triton.next_power_of_2(size)))
+    return min(most, max(least, 1 << max(size - 1, 0).bit_length()))
 
 
 def arithmetic(left: Tensor, right: Tensor) -> dict[str, Any]:

@@ -144,12 +144,12 @@ def test_small_softmaxes_can_be_skipped(mode):
     """Tiles that matter to no user are left out, by as much as the threshold allows."""
     user, item, target = 2 * normal(3, 16), normal(200, 16, seed=1), targets(3, 200)
     exact = call(mode, user, item, target, options=PLAIN)
-    found = call(mode, user, item, target, options=(0.0, -100, 1e-3))
+    found = call(mode, user, item, target, options=(0.0, -100, 0.02))
     assert_bits(found[0], exact[0])
     changed = 0
     for ours, theirs in zip(found[2:4], exact[2:4], strict=True):
         changed += int((ours != theirs).sum())
-        torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0)
+        torch.testing.assert_close(ours, theirs, atol=0.2, rtol=0)
     assert changed > 0
 
 
