@@ -13,10 +13,10 @@ from torch import Tensor
 Ragged = tuple[Tensor, Tensor]
 
 
-def inverse_norm(vectors: Tensor, eps: float) -> Tensor:
-    """``(x.x + eps)^(-1/2)`` per row, and 0 for a row of zeros (value and gradient)."""
+def inverse_norm(vectors: Tensor, eps: float, dtype: torch.dtype | None = None) -> Tensor:
+    """``(x.x + eps)^(-1/2)`` per row in `dtype`, and 0 for a row of zeros (value and gradient)."""
     # By the length and not its square, whose power -3/2 leaves float32 in the gradient.
-    length = torch.linalg.vector_norm(vectors, dim=-1)
+    length = torch.linalg.vector_norm(vectors, dim=-1, dtype=dtype)
     present = length > 0
     length = torch.where(present, length, 1.0)
     inverse = torch.hypot(length, torch.full_like(length, eps**0.5)).reciprocal()

@@ -14,8 +14,8 @@ from fusionops.ops._dtypes import accumulator, without_autocast
 
 
 def inverse_norm(x: Tensor, eps: float) -> Tensor:
-    """``[B, N, D] -> [B, N]``."""
-    return reference.inverse_norm(x.to(accumulator(x.dtype)), eps)
+    """``[B, N, D] -> [B, N]``; halves are summed in float32 without a copy of them in it."""
+    return reference.inverse_norm(x, eps, accumulator(x.dtype))
 
 
 def fusion_matrix(
@@ -68,10 +68,10 @@ def fusion_topk_backward(
     pairs = by_user.unsqueeze(-1) * user.to(sums).unsqueeze(1)
     # index_put sorts by index and adds in that order; index_add would add by atomics.
     where = (chosen.flatten(),)
-    toward_item = user.new_zeros(item.shape, dtype=sums).index_put(
+    toward_item = user.new_zeros(item.shape, dtype=sums).index_put_(
         where, pairs.flatten(0, 1), accumulate=True
     )
-    toward_bias = user.new_zeros(item.shape[:1], dtype=sums).index_put(
+    toward_bias = user.new_zeros(item.shape[:1], dtype=sums).index_put_(
         where, grad.flatten(), accumulate=True
     )
     return toward_user, toward_item, toward_bias
