@@ -1,0 +1,1 @@
+"""What a call moves and computes, counted without running it; see ``benchmarks/roofline.py``."""
