@@ -2,6 +2,6 @@
 
 from .runtime import EmulationError, last_error
 from .settings import checks, guarded
-from .toolchain import missing
+from .toolchain import BuildError, missing
 
-__all__ = ["EmulationError", "checks", "guarded", "last_error", "missing"]
+__all__ = ["BuildError", "EmulationError", "checks", "guarded", "last_error", "missing"]

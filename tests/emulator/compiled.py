@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +14,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import JITFunction, create_function_from_signature
 
-from . import objects, runtime, settings
-from .ptx import translate
+from . import settings
 from .runtime import EmulationError
-from .toolchain import HOST_FLAGS, run
+from .translated import Module
 
 # What the emulator runs: later architectures have instructions that it does not know.
 EMULATED = 80
@@ -93,22 +90,6 @@ def compile_for(
     return compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata
 
 
-@functools.cache
-def _library(ptx: str) -> ctypes.CDLL:
-    """The translated kernel, built once whatever process asks."""
-    cpp = translate(ptx).cpp
-    key = objects.digest([runtime.cudart(), *objects.own_files("include")], cpp, HOST_FLAGS)
-
-    def make(output: Path) -> None:
-        source = output.with_suffix(".cpp")
-        source.write_text(cpp)
-        flags = [*HOST_FLAGS, *runtime.include_flags(), "-shared"]
-        run(["g++", *flags, source, runtime.cudart(), "-o", output])
-
-    runtime.library()
-    return ctypes.CDLL(str(objects.made(f"triton-{key}.so", make)))
-
-
 def _as_c(kind: str, value: Any):
     if kind.startswith("*"):
         return ctypes.c_void_p(value.data_ptr())
@@ -128,18 +109,15 @@ def launch(kernel: JITFunction, grid: Sequence[int], *args: Any, **meta: Any) ->
     tensors = [value for _, value in arguments if isinstance(value, torch.Tensor)]
     values = [_as_c(kind, value) for kind, value in arguments]
     values += [ctypes.c_void_p(), ctypes.c_void_p()]  # scratch memory, global and of the profiler
-    pointers = [ctypes.cast(ctypes.pointer(value), ctypes.c_void_p) for value in values]
-    library = _library(compiled.asm["ptx"])
+    module = Module(compiled.asm["ptx"])
     with settings.watched(tensors):
-        status = library.emulator_start(
-            compiled.metadata.name.encode(),
-            (ctypes.c_uint * 3)(*grid, *[1] * (3 - len(grid))),
-            (ctypes.c_uint * 3)(32 * compiled.metadata.num_warps, 1, 1),
-            ctypes.c_size_t(compiled.metadata.shared),
-            (ctypes.c_void_p * len(pointers))(*pointers),
+        module.start(
+            compiled.metadata.name,
+            grid,
+            32 * compiled.metadata.num_warps,
+            values,
+            compiled.metadata.shared,
         )
-    if status:
-        raise EmulationError(runtime.last_error())
 
 
 def functions() -> contextlib.AbstractContextManager[None]:

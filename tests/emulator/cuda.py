@@ -14,6 +14,7 @@ from . import objects, runtime
 from .ptx import translate
 from .runtime import EmulationError
 from .toolchain import DEVICE_FLAGS, HOST_FLAGS, ROOT, missing, nvcc, run
+from .translated import write_object
 
 __all__ = ["Library", "build", "compile_library", "load", "missing", "mode"]
 
@@ -29,9 +30,7 @@ def _write_ptx(source: Path, flags: Sequence[str], output: Path) -> None:
 
 
 def _write_device(ptx: Path, output: Path) -> None:
-    cpp = output.with_suffix(".cpp")
-    cpp.write_text(translate(ptx.read_text()).cpp)
-    run(["g++", *HOST_FLAGS, *runtime.include_flags(), "-c", cpp, "-o", output])
+    write_object(translate(ptx.read_text()).cpp, output, "-c")
 
 
 def _write_host(source: Path, flags: Sequence[str], output: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,12 +83,20 @@ def of_cuda(
 
     cubin = objects.made(f"{stem}.cubin", compile_cubin)
     printed = (objects.FOLDER / f"{stem}.log").read_text()
-    sass = run([Path(nvcc()).parent / "cuobjdump", "-sass", cubin]) if _has_cuobjdump() else ""
-    return _report(printed, _split_sass(sass))
+    return _report(printed, _split_sass(_disassembled(cubin)))
 
 
-def _has_cuobjdump() -> bool:
-    return (Path(nvcc()).parent / "cuobjdump").exists()
+def _disassembled(cubin: Path) -> str:
+    """The SASS of a cubin, or nothing where no disassembler is; Triton brings one."""
+    spec = importlib.util.find_spec("triton")
+    folders = [*spec.submodule_search_locations] if spec else []
+    tools = Path(folders[0]) / "backends" / "nvidia" / "bin" if folders else Path()
+    tool = shutil.which("cuobjdump") or shutil.which("cuobjdump", path=tools)
+    if tool is None:
+        return ""
+    # It calls nvdisasm, which lies beside it.
+    path = f"{Path(tool).parent}{os.pathsep}{os.environ['PATH']}"
+    return run([tool, "-sass", cubin], env={**os.environ, "PATH": path})
 
 
 def of_triton(ptx: str, capability: int) -> Resources:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .instructions import Operation, UnsupportedError, statement
-from .names import Names, SharedMemory, mangle, variable
+from .names import Names, SharedMemory, mangle, shared_name, variable
 from .syntax import Declaration, Function, Instruction, Label, Module, Place, Scope, Targets
 
 _PROLOGUE = "(void)P; (void)R; bool carry = false, no_carry = false; (void)carry; (void)no_carry;"
@@ -22,12 +24,30 @@ def _jump_tables(function: Function) -> dict[str, tuple[str, ...]]:
     return tables
 
 
+class Places:
+    """The names of source lines, numbered as they come."""
+
+    def __init__(self, files: dict[int, str]) -> None:
+        self.files = {number: name.rpartition("/")[2] for number, name in files.items()}
+        self.numbers: dict[str, int] = {"?": 0}
+
+    def number(self, place: Place) -> int:
+        """The number of a place."""
+        name = self._name(place.file, place.line)
+        if place.caller_file:
+            name += f" (from {self._name(place.caller_file, place.caller_line)})"
+        return self.numbers.setdefault(name, len(self.numbers))
+
+    def _name(self, file: int, line: int) -> str:
+        return f"{self.files.get(file, '?')}:{line}"
+
+
 @dataclass
 class _Body:
     """The statements of one function, as they are written."""
 
     names: Names
-    files: dict[int, int]  # PTX's number of a source file -> its place in the list
+    places: Places
     lines: list[str] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
 
@@ -44,7 +64,7 @@ class _Body:
             elif isinstance(item, Declaration):
                 self.names.declare(item)
             elif isinstance(item, Place):
-                self.lines.append(f"at({self.files.get(item.file, 0)}, {item.line});")
+                self.lines.append(f"at({self.places.number(item)});")
 
     def _scope(self, scope: Scope) -> None:
         if scope.begins:
@@ -77,45 +97,58 @@ class Translation:
     unsupported: list[str]
 
 
+def _references(function: Function) -> set[str]:
+    """The words in a function's operands, which name what it uses and calls."""
+    text = " ".join(item.text for item in function.body if isinstance(item, Instruction))
+    return set(re.findall(r"[\w$]+", text))
+
+
+def _shared_declarations(module: Module) -> list[str]:
+    """Every `.shared` variable of a module; one function may use what another declares."""
+    inside = (
+        item.text
+        for function in module.functions
+        for item in function.body
+        if isinstance(item, Declaration) and item.text.startswith(".shared")
+    )
+    return [*module.shared, *inside]
+
+
 class _Emission:
     def __init__(self, module: Module) -> None:
         self.module = module
-        self.shared = SharedMemory()
+        self.places = Places(module.files)
         self.unsupported: list[str] = []
-        self.files = {number: i + 1 for i, number in enumerate(sorted(module.files))}
-        for text in module.shared:
-            self.shared.declare(text)
-        # Before any code: one function may use what another declares further down.
+        self.declared = _shared_declarations(module)
+        # What device functions use lies in one place for every kernel that may call them.
+        self.common = SharedMemory()
         for function in module.functions:
-            for item in function.body:
-                if isinstance(item, Declaration) and item.text.startswith(".shared"):
-                    self.shared.declare(item.text)
+            if not function.is_kernel:
+                self._declare_used(self.common, function)
 
-    def function(self, function: Function, variables: set[str]) -> list[str]:
-        names = Names(self.module, self.shared, variables, function)
-        body = _Body(names, self.files)
+    def _declare_used(self, shared: SharedMemory, function: Function) -> None:
+        used = _references(function)
+        for text in self.declared:
+            if shared_name(text) in used:
+                shared.declare(text)
+
+    def function(self, function: Function, variables: set[str]) -> tuple[SharedMemory, list[str]]:
+        """A function's shared memory and its lines."""
+        shared = self.common.copy()
+        self._declare_used(shared, function)
+        names = Names(self.module, shared, variables, function)
+        body = _Body(names, self.places)
         body.write(function)
         self.unsupported += body.unsupported
         lines = [*names.declarations, *body.lines]
-        return [f"{_signature(function)} {{", _PROLOGUE, *lines, "return;", "}"]
-
-    def file_names(self) -> str:
-        names = [self.module.files[number] for number in sorted(self.module.files)]
-        short = ["?", *(name.rpartition("/")[2] for name in names)]
-        return ", ".join(f'"{name}"' for name in short)
-
-    def kernels(self) -> list[str]:
-        return [
-            f'{{"{function.name}", &{mangle(function.name)}, {self.shared.size}, '
-            f"{function.max_threads}, files}},"
-            for function in self.module.functions
-            if function.is_kernel
-        ]
+        return shared, [f"{_signature(function)} {{", _PROLOGUE, *lines, "return;", "}"]
 
     def text(self) -> str:
+        """The whole module."""
         variables = dict(map(variable, self.module.variables))
         functions = self.module.functions
-        bodies = [line for f in functions for line in self.function(f, set(variables))]
+        written = [(f, *self.function(f, set(variables))) for f in functions]
+        kernels = [(f, shared) for f, shared, _ in written if f.is_kernel]
         return "\n".join(
             [
                 '#include "emulator/ptx.h"',
@@ -123,16 +156,37 @@ class _Emission:
                 "using namespace emulator;",
                 *(line for lines in variables.values() for line in lines),
                 *(f"{_signature(function)};" for function in functions),
-                *bodies,
-                f"const char* const files[] = {{{self.file_names()}}};",
+                *(line for _, _, lines in written for line in lines),
+                f"const char* const places[] = {{{_strings(self.places.numbers)}}};",
+                *(_kernel_variables(function, shared) for function, shared in kernels),
                 "const Kernel kernels[] = {",
-                *self.kernels(),
+                *(_kernel(function, shared) for function, shared in kernels),
                 "};",
                 "const Registration registration(kernels, sizeof kernels / sizeof kernels[0]);",
                 "}  // namespace",
                 "",
             ]
         )
+
+
+def _strings(texts: Iterable[str]) -> str:
+    return ", ".join(f'"{text}"' for text in texts)
+
+
+def _kernel_variables(function: Function, shared: SharedMemory) -> str:
+    extents = ", ".join(
+        f"{{{shared.offsets[name]}, {shared.sizes[name]}}}" for name in shared.sizes
+    )
+    return f"const SharedVariable shared_{mangle(function.name)}[] = {{{extents or '{0, 0}'}}};"
+
+
+def _kernel(function: Function, shared: SharedMemory) -> str:
+    name = mangle(function.name)
+    variables = f"shared_{name}, {len(shared.sizes)}"
+    return (
+        f'{{"{function.name}", &{name}, {shared.size}, {function.max_threads}, '
+        f"places, {variables}}},"
+    )
 
 
 def emit(module: Module) -> Translation:

@@ -23,27 +23,44 @@ def mangle(name: str) -> str:
     return re.sub(r"\W", "_", name.replace("%", "v_").replace("$", "L_"))
 
 
-class SharedMemory:
-    """Where the variables of shared memory lie; those that are `extern` begin behind all others."""
+def shared_name(text: str) -> str:
+    """The name of a `.shared` variable."""
+    match = _SHARED.search(text)
+    if match is None:
+        raise PtxError(f"cannot read: {text}")
+    return match[3]
 
-    def __init__(self) -> None:
-        self.offsets: dict[str, int] = {}
-        self.dynamic: set[str] = set()
-        self.size = 0
+
+# Between two variables, so that an index past the end of one is not one into the next.
+_GAP = 64
+
+
+@dataclass
+class SharedMemory:
+    """Where a kernel's variables of shared memory lie; `extern` ones begin behind all others."""
+
+    offsets: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    dynamic: set[str] = field(default_factory=set)
+    size: int = 0
+
+    def copy(self) -> SharedMemory:
+        """The same variables, to which others can be added."""
+        return SharedMemory(dict(self.offsets), dict(self.sizes), set(self.dynamic), self.size)
 
     def declare(self, text: str) -> None:
         """Place a `.shared` variable."""
+        name = shared_name(text)
         match = _SHARED.search(text)
-        if match is None:
-            raise PtxError(f"cannot read: {text}")
-        name, size = match[3], SIZE[match[2]]
+        element = SIZE[match[2]]
         if ".extern" in text or match[4] == "":
             self.dynamic.add(name)
         elif name not in self.offsets:
-            alignment = int(match[1] or size)
-            self.size = (self.size + alignment - 1) // alignment * alignment
-            self.offsets[name] = self.size
-            self.size += size * int(match[4] or 1)
+            alignment = int(match[1] or element)
+            start = self.size + _GAP if self.offsets else 0
+            self.offsets[name] = (start + alignment - 1) // alignment * alignment
+            self.sizes[name] = element * int(match[4] or 1)
+            self.size = self.offsets[name] + self.sizes[name]
 
 
 def _values(text: str) -> list[str]:
@@ -93,11 +110,9 @@ class Names:
     def declare(self, declaration: Declaration) -> None:
         """Name the registers or the array of a declaration."""
         text = declaration.text
-        if text.startswith(".shared"):
-            self.shared.declare(text)
-        elif text.startswith(".reg"):
+        if text.startswith(".reg"):
             self._declare_registers(text)
-        else:
+        elif not text.startswith(".shared"):  # those are placed before
             match = _ARRAY.match(text)
             name = self._fresh(match[2])
             self.arrays[match[2]] = name

@@ -50,10 +50,12 @@ class Targets:
 
 @dataclass(frozen=True)
 class Place:
-    """The source file (by number) and the line of what follows."""
+    """The source file (by number) and line of what follows; of inlined code, its caller's too."""
 
     file: int
     line: int
+    caller_file: int
+    caller_line: int
 
 
 Statement = Instruction | Label | Scope | Declaration | Targets | Place
@@ -84,7 +86,9 @@ class Module:
 
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_LOC = re.compile(r"^\s*\.loc\s+(\d+)\s+(\d+)[^\n]*$", re.MULTILINE)
+_LOC = re.compile(
+    r"^\s*\.loc\s+(\d+)\s+(\d+)(?:[^\n]*inlined_at\s+(\d+)\s+(\d+))?[^\n]*$", re.MULTILINE
+)
 _FILE = re.compile(r'^\s*\.file\s+(\d+)\s+"([^"]*)"[^\n]*$', re.MULTILINE)
 _HEADER = re.compile(r"^\s*\.(?:version|target|address_size)\b[^\n]*$", re.MULTILINE)
 _DIRECTIVE = re.compile(
@@ -126,8 +130,7 @@ def _statement(text: str) -> Statement | None:
     if text.startswith((".reg", ".local", ".param", ".shared")):
         return Declaration(text)
     if text.startswith(".place"):
-        _, file, line = text.split()
-        return Place(int(file), int(line))
+        return Place(*map(int, text.split()[1:]))
     if text.startswith(".branchtargets"):
         return Targets(split_operands(text.removeprefix(".branchtargets")))
     if text.startswith("."):  # .pragma, and what else is advice
@@ -211,7 +214,7 @@ def parse(text: str) -> Module:
     text = _COMMENT.sub("", text)
     module.files = {int(number): name for number, name in _FILE.findall(text)}
     text = _FILE.sub("", _HEADER.sub("", text))
-    text = _LOC.sub(r".place \1 \2;", text)
+    text = _LOC.sub(lambda m: f".place {m[1]} {m[2]} {m[3] or 0} {m[4] or 0};", text)
     position = 0
     while match := _DIRECTIVE.match(text, position):
         position = _read_directive(module, text, match)

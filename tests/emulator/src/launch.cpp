@@ -88,16 +88,6 @@ void set_error(const char* format, ...) {
   va_end(arguments);
 }
 
-const char* place_name(uint32_t place) {
-  constexpr int kKept = 4;
-  static char names[kKept][128];
-  static int next = 0;
-  char* name = names[next++ % kKept];
-  const char* file = engine.launch.kernel->files[place >> kLineBits];
-  std::snprintf(name, sizeof names[0], "%s:%u", file, place & ((1u << kLineBits) - 1));
-  return name;
-}
-
 void report(const char* what) {
   const uint3 b = engine.block, t = current_fiber().thread;
   set_error("%s: %s, at %s in block (%u, %u, %u) thread (%u, %u, %u)",

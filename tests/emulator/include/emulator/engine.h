@@ -65,13 +65,19 @@ struct Settings {
   uint32_t seed = 1;
 };
 
+struct SharedVariable {
+  uint64_t offset, bytes;
+};
+
 // A kernel as the translator describes it; `code` takes pointers to the arguments.
 struct Kernel {
   const char* name;
   void (*code)(char** arguments, char** results);
   size_t static_shared;
   int max_threads;
-  const char* const* files;
+  const char* const* places;  // the names of source lines
+  const SharedVariable* variables;
+  int variable_count;
 };
 
 struct Launch {
@@ -87,7 +93,7 @@ struct Engine {
   uint3 block = {};           // blockIdx
   uint32_t block_number = 0;  // of all blocks ever run: what marks shared memory as this block's
   uint32_t epoch = 1;         // grows with each barrier of a block, and with each block
-  uint32_t place = 0;         // the source file and line now being executed, see at()
+  uint32_t place = 0;         // the source line now being executed, a number of kernel->places
   int threads = 0;
   int live = 0;
   int current = -1;
@@ -106,7 +112,6 @@ extern Engine& engine;
 constexpr size_t kStackBytes = 256 << 10;
 constexpr size_t kMaxSharedBytes = 227 << 10;
 constexpr size_t kDynamicAlignment = 1024;  // what Triton asks of dynamic shared memory
-constexpr int kLineBits = 20;
 
 // Gives up the launch, with a message that says where; the host goes on.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -117,15 +122,14 @@ void leave_fiber();
 int launch(const Launch& launch);
 void set_error(const char* format, ...) __attribute__((format(printf, 1, 2)));
 const char* last_error();
-// "file.cu:12" of a place; valid until the next call but three.
-const char* place_name(uint32_t place);
 
 inline Fiber& current_fiber() { return engine.fibers[engine.current]; }
 inline uint32_t thread_index() { return static_cast<uint32_t>(engine.current); }
 inline uint32_t lane() { return thread_index() & 31; }
 inline Warp& current_warp() { return engine.warps[thread_index() >> 5]; }
 inline uint3 thread_id() { return current_fiber().thread; }
-inline void at(uint32_t file, uint32_t line) { engine.place = file << kLineBits | line; }
+inline void at(uint32_t place) { engine.place = place; }
+inline const char* place_name(uint32_t place) { return engine.launch.kernel->places[place]; }
 inline void yield_thread() { leave_fiber(); }
 
 inline uint32_t lanes_below() { return (1u << lane()) - 1; }

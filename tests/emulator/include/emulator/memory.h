@@ -38,10 +38,22 @@ struct ModuleVariable {
   ModuleVariable(const void* data, size_t bytes);
 };
 
+// Inside one variable, or in the dynamic part, whose variables only the kernel can tell apart.
+inline bool in_shared_variable(uint64_t offset, int size) {
+  const Kernel& kernel = *engine.launch.kernel;
+  for (int i = 0; i < kernel.variable_count; ++i) {
+    const SharedVariable& variable = kernel.variables[i];
+    if (offset - variable.offset < variable.bytes) {
+      return offset - variable.offset + size <= variable.bytes;
+    }
+  }
+  return offset >= dynamic_shared_offset() && offset + size <= engine.launch.shared_bytes;
+}
+
 // `written`: the bytes that a plain store is about to write. To write what is there is no race.
 inline char* shared(uint64_t address, int size, Access access, const void* written = nullptr) {
   const uint64_t offset = static_cast<uint32_t>(address);
-  if (offset + size > engine.launch.shared_bytes) fail_shared(offset, size);
+  if (!in_shared_variable(offset, size)) fail_shared(offset, size);
   if (offset % size != 0) fail_alignment("shared", offset, size);
   if (engine.tracking) track_shared(offset, size, access, written);
   return reinterpret_cast<char*>(engine.shared + offset);
