@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from counting.kernels import KERNELS
-from counting.launches import FP32, Launch, size_of, unit_of
+from counting.launches import FP32, Launch, gathered, size_of, unit_of
 from fusionops.ops import _torch_blocks
 
 ALLOCATIONS = ("empty", "new_empty", "_unsafe_view", "detach", "alias", "lift_fresh")
@@ -27,7 +27,7 @@ FILLS = {
     "zeros", "ones", "full", "arange", "new_zeros", "new_ones", "new_full", "zeros_like",
     "ones_like", "full_like", "fill_", "zero_", "scalar_tensor",
 }  # fmt: skip
-# These read as much of their first argument as they return.
+# These read of their first argument what they return.
 GATHERS = {"index", "gather", "index_select", "embedding"}
 # These change as much of it, in place, as they are given.
 SCATTERS = {"index_put_", "_index_put_impl_", "scatter_", "scatter_add_", "index_add_"}
@@ -80,7 +80,7 @@ def _launch(func: Any, name: str, args: Any, kwargs: Any, result: Any) -> Launch
     if name in FILLS:
         reads = {}
     elif name in GATHERS:
-        reads["0"] = min(reads["0"], writes["0"])
+        reads["0"] = gathered(reads["0"], writes["0"])
     elif name in SCATTERS:
         touched = min(reads["0"], max(size_of(part) for part in given[1:]))
         reads["0"] = writes["0"] = touched

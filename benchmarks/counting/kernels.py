@@ -11,13 +11,15 @@ from typing import Any
 
 from torch import Tensor
 
-from counting.launches import FP32, Launch, size_of, unit_of
+from counting.launches import FP32, Launch, gathered, size_of, unit_of
 
 Arguments = dict[str, Any]
 Results = tuple[Tensor, ...]
 Formula = Callable[[Arguments, Results], list[Launch]]
 
 FEW = 32  # queries and tokens up to which CUDA C++ serves attention_fusion; by FFMA, in registers
+TILE = 64  # tokens up to which Triton has both sides of bidirectional_fusion in one tile
+CHUNK = 32  # sorted entries that one program adds up toward a table
 
 
 def _launch(
@@ -144,7 +146,7 @@ def _tokens(given: Arguments) -> int:
 def _bidirectional(given: Arguments, results: Results) -> list[Launch]:
     """Few tokens are one tile, with one matrix of scores; many a pass each way."""
     unit, products = unit_of(given["user"]), _pairs(given)
-    if _tokens(given) <= FEW:
+    if _tokens(given) <= TILE:
         return [_launch("bidirectional_fusion", given, results, 3 * products, unit)]
     ways = (("user from item", (0, 2)), ("item from user", (1, 3)))
     return [
@@ -156,8 +158,10 @@ def _bidirectional(given: Arguments, results: Results) -> list[Launch]:
 def _bidirectional_backward(given: Arguments, results: Results) -> list[Launch]:
     """Few tokens: one pass. Many: one for each side, from both softmaxes."""
     unit, products = unit_of(given["user"]), _pairs(given)
-    if _tokens(given) <= FEW:
-        return [_launch("bidirectional_fusion_backward", given, results, 7 * products, unit)]
+    if _tokens(given) <= TILE:
+        name = "bidirectional_fusion_backward"
+        unread = ("from_item", "from_user", "user_log_sum", "item_log_sum")
+        return [_launch(name, given, results, 7 * products, unit, unread)]
     return [
         _launch(f"toward {side}", given, results[place::2], 5 * products, unit)
         for place, side in enumerate(("user", "item"))
@@ -166,12 +170,12 @@ def _bidirectional_backward(given: Arguments, results: Results) -> list[Launch]:
 
 
 def _gathered(given: Arguments) -> dict[str, int]:
-    """What is read of the values: with ids, a row an entry, or each of the table once."""
+    """What is read of the values: with ids, a row an entry, or each once if a cache has them."""
     values, ids = given["values"], given["ids"]
     if ids is None:
         return {"values": size_of(values)}
-    rows = min(len(ids), len(values))
-    return {"values": rows * values.shape[1] * values.element_size(), "ids": size_of(ids)}
+    rows = len(ids) * values.shape[1] * values.element_size()
+    return {"values": gathered(size_of(values), rows), "ids": size_of(ids)}
 
 
 def _history(given: Arguments, results: Results) -> list[Launch]:
@@ -182,33 +186,39 @@ def _history(given: Arguments, results: Results) -> list[Launch]:
 
 
 def _history_backward(given: Arguments, results: Results) -> list[Launch]:
-    """A factor an entry (with a query from the values read again), then the gradient of the values.
-
-    That of a table is a sum over the entries of each id, which are sorted for that.
-    """
+    """All gradients in one pass; that of a table from its entries, which are sorted by id."""
     values, ids, grad, query = (given[name] for name in ("values", "ids", "grad", "query"))
-    entries = len(values if ids is None else ids)
-    width, found = values.shape[1], []
+    entries, width = len(values if ids is None else ids), values.shape[1]
+    listed = ids is not None and given["values_wanted"]
     by_query = query is not None
-    if by_query:
-        first = _launch("toward query", given, results[1:], 6 * entries * width, FP32)
-        reads = {**first.reads, **_gathered(given)}
-        factors = {"factors": 8 * entries}
-        found.append(Launch(first.name, reads, {**first.writes, **factors}, first.operations))
-    if not given["values_wanted"]:
-        return found
-    own = {"grad": size_of(grad), "factors": 8 * entries}
-    if by_query:
-        own["query"] = size_of(query)
-    operations = (4 if by_query else 2) * entries * width
-    if ids is None:
-        return [*found, _launch("toward values", {**given}, results[:1], operations, FP32)]
-    keys = {"ids": size_of(ids)}
-    order = {"order": 8 * entries}
-    found.append(Launch("sorted ids", keys, {**keys, **order}))
-    table = {"values": size_of(results[0])}
-    reads = {**own, **keys, **order, "owners": 8 * entries}
-    return [*found, Launch("toward table", reads, table, operations)]
+    found = _launch("history_fusion_backward", given, results[1:] if listed else results, 0, FP32)
+    reads, writes = dict(found.reads), dict(found.writes)
+    reads.pop("values")
+    if by_query or given["weights_wanted"]:
+        reads |= _gathered(given)
+    operations = (8 if by_query else 0 if listed else 1) * entries * width
+    if not listed:
+        return [Launch(found.name, reads, writes, operations)]
+    # Of each entry: whose it is, and its factors, which wait in memory for the second pass.
+    notes = {"owners": 8 * entries, "factors": 4 * entries}
+    notes |= {"slopes": 4 * entries} if by_query else {}
+    sides = {"grad": size_of(grad)} | ({"query": size_of(query)} if by_query else {})
+    order = {"keys": size_of(ids), "order": 8 * entries}
+    rows = min(entries, len(values)) * width * values.element_size()
+    parts = {"parts": -(-entries // CHUNK) * 2 * width * 4}
+    return [
+        Launch("zeros", {}, notes),
+        Launch(found.name, reads, {**writes, **notes}, operations),
+        Launch("zeros", {}, {"table": size_of(results[0])}),
+        Launch("sort", {"ids": size_of(ids)}, order),
+        Launch(
+            "toward table",
+            {**sides, **notes, **order},
+            {"rows": rows, **parts},
+            (4 if by_query else 2) * entries * width,
+        ),
+        Launch("runs", {"keys": order["keys"], **parts}, {}),
+    ]
 
 
 KERNELS: dict[str, Formula] = {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 # Who does the arithmetic: fused multiply-adds in float32, or tensor cores.
+CACHE = 40 << 20  # the smallest second level of the GPUs compared
 FP32, TF32, HALF = "fp32", "tf32", "half"
 
 
@@ -33,6 +34,11 @@ def size_of(tensor: Tensor) -> int:
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         count *= 1 if stride == 0 and size > 0 else size
     return count * tensor.element_size()
+
+
+def gathered(table: int, rows: int) -> int:
+    """Bytes read of a table for `rows` bytes of its rows, once each where a cache holds it."""
+    return rows if table > CACHE else min(rows, table)
 
 
 def unit_of(*sides: Tensor) -> str:

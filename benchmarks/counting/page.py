@@ -23,14 +23,15 @@ from the code, and the times are what data sheets allow for them at least.
   by a formula for each ([below](#our-launches)), and PyTorch's operators where there is no kernel
   of ours (norms and their gradients). The counted call runs on fake tensors, so no size is too
   large.
-* *Eager* is the eager contender of the [benchmarks](../../benchmarks/README.md), counted from the operators
-  that PyTorch dispatches in the same way. For half inputs it is the reference, which computes in
-  float32.
+* *Eager* is the eager contender of the [benchmarks](../../benchmarks/README.md), counted from the
+  operators that PyTorch dispatches in the same way. For half inputs it is the reference, which
+  computes in float32.
 * A launch reads each input once and writes each output once. That favours PyTorch's sorts,
   reductions and softmaxes, which take several passes over long rows, and ours where a side is
   read again by blocks that run later than the second-level cache remembers. Views and allocations
-  cost nothing; what is expanded is there once; a gather reads as much as it returns. Lists and
-  partial sums of work that is split over a few blocks are left out of ours.
+  cost nothing; what is expanded is there once; a gather reads as much as it returns, or, of a
+  table that the smallest of the second-level caches holds, each row once. Lists and partial sums
+  of work that is split over a few blocks are left out of ours.
 * Operations are those of products: exponentials, comparisons and sums along rows are not counted.
   Products of halves run on the tensor cores, those of float32 by fused multiply-adds (FFMA): TF32
   is off, which is PyTorch's default. Kernels that keep a few tokens in registers use FFMA for
@@ -196,21 +197,18 @@ def _bytes(tensors: dict[str, int]) -> str:
 
 
 def _occupancy(kernels: list[dict[str, Any]]) -> list[str]:
-    header = ["kernel", "sm", "registers", "spills", "threads", "blocks an SM", "of its threads"]
-    lines = [
-        [
-            f"`{one['kernel']}`",
-            str(one["capability"]),
-            str(one["registers"]),
-            str(one["spills"]),
-            str(one["threads"]),
-            str(one["blocks"]),
-            f"{100 * one['share']:.0f} %",
-        ]
-        for one in kernels
-    ]
+    capabilities = sorted({one["capability"] for one in kernels})
+    header = ["kernel", "threads", *(f"sm_{capability}" for capability in capabilities)]
+    rows: dict[str, list[str]] = {}
+    for one in kernels:
+        rows.setdefault(one["kernel"], [f"`{one['kernel']}`", str(one["threads"])])
+        spilled = f", {one['spills']} bytes spilled" if one["spills"] else ""
+        text = f"{one['registers']}{spilled}; {one['blocks']}, {100 * one['share']:.0f} %"
+        rows[one["kernel"]].append(text)
     text = (
-        "Of the CUDA C++ kernels, by the registers that ptxas gives them. Shared memory that is "
-        "asked for at the launch, by the shape, can leave room for fewer blocks."
+        "Of the CUDA C++ kernels on the architectures of these GPUs: the registers that ptxas gives "
+        "a thread; the blocks that fit on a multiprocessor by registers and threads, and the share "
+        "of its threads that they are. Shared memory that is asked for at the launch, by the "
+        "shape, can leave room for fewer."
     )
-    return ["## Occupancy", text, Table(header, lines).markdown()]
+    return ["## Occupancy", text, Table(header, list(rows.values())).markdown()]

@@ -1,20 +1,22 @@
 """Counts of calls that are small enough to count by hand, the targets on paper, and the page."""
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from comparison.cases import BACKWARD, EAGER, FORWARD, OURS, Case
-from counting import suites
+from counting import kernels, suites
 from counting.counter import count
 from counting.devices import DEVICES, MEMORY, Device, time_of
-from counting.launches import FP32, HALF, TF32, Launch, size_of
+from counting.launches import CACHE, FP32, HALF, TF32, Launch, gathered, size_of
 from counting.occupancy import blocks_of
 from counting.page import render, row_of
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fusionops
+from fusionops import cuda_library
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance" / "roofline.md"
 TARGET = (1024, 1_000_000, 128)
@@ -73,8 +75,10 @@ def test_fills_read_nothing_and_gathers_what_they_return():
     table, ids = torch.ones(1000, 8), torch.tensor([3, 7])
     (filled,) = launches(torch.zeros_like, table)
     assert (filled.reads, filled.writes) == ({}, {"0": 32_000})
-    (gathered,) = launches(lambda: table[ids])
-    assert gathered.moved == 64 + 16 + 64
+    (rows,) = launches(lambda: table[ids])
+    assert rows.moved == 64 + 16 + 64
+    assert gathered(CACHE, 2 * CACHE) == CACHE
+    assert gathered(CACHE + 1, 2 * CACHE) == 2 * CACHE
     (scattered,) = launches(lambda: table.index_put_((ids,), table.new_ones(()).expand(2, 8)))[1:]
     assert scattered.moved < 200
 
@@ -161,7 +165,25 @@ def test_attention_reads_and_writes_each_byte_once(dtype):
     assert backward.writes == {"0": side, "1": side, "2": side}
 
 
+def test_the_formulas_are_of_the_kernels_that_are_there():
+    pytest.importorskip("triton")
+    from fusionops.ops import attention_fusion
+    from fusionops.triton import HOMES, _pairing, _table_gradient
+
+    assert set(kernels.KERNELS) == cuda_library.OPERATORS | set(HOMES)
+    assert kernels.TILE == _pairing._MOST_TOKENS
+    assert kernels.CHUNK == _table_gradient._LENGTH
+    rows = torch.ones(1, kernels.FEW, 8), torch.ones(1, kernels.FEW + 1, 8)
+    within = importlib.import_module(attention_fusion.__module__)._within
+    assert within(rows[0], rows[0])
+    assert not within(rows[0], rows[1])
+
+
 DEVICE = Device("a device", 80, 100.0, {FP32: 10.0, TF32: 20.0, HALF: 40.0}, 0, 1, 1)
+
+
+def test_the_cache_is_the_smallest():
+    assert min(device.cache for device in DEVICES) == CACHE
 
 
 def test_times_of_launches_add_up():
