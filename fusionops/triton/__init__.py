@@ -21,6 +21,7 @@ HOMES: Mapping[str, str] = {
     "history_fusion_backward": "history_fusion",
     "weighted_fusion": "weighted_fusion",
     "weighted_fusion_backward": "weighted_fusion",
+    "inverse_norm": "inverse_norm",
     "fusion_matrix": "fusion_matrix",
     "fusion_contract": "fusion_matrix",
     "fusion_cross_entropy": "fusion_cross_entropy",
