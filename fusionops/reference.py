@@ -356,7 +356,9 @@ def mmr_rerank(
         found = open_.gather(1, best)
         chosen.append(best.masked_fill(~found, -1))
         open_ = open_.scatter(1, best, False)
-        to_best = torch.einsum("ucd,ud->uc", unit, unit[torch.arange(len(unit)), best[:, 0]])
+        to_best = torch.einsum(
+            "ucd,ud->uc", unit, unit[torch.arange(len(unit), device=unit.device), best[:, 0]]
+        )
         closest = to_best if place == 0 else torch.maximum(closest, to_best)
     places = torch.cat([*chosen, scores.new_zeros((len(scores), 0), dtype=torch.int64)], 1)
     return torch.nn.functional.pad(places, (0, k - places.shape[1]), value=-1)

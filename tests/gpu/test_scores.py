@@ -92,7 +92,8 @@ def test_strides(layout, dtype, server):
     with chosen(server):
         found, expected = run(*given), run(*(x.contiguous() for x in given))
     for ours, theirs in zip(found, expected, strict=True):
-        reach = float(theirs.abs().max())
+        # Equal rows or columns leave of a gradient only what its terms, about 1, cancel to.
+        reach = max(1.0, float(theirs.abs().max()))
         torch.testing.assert_close(
             ours, theirs, rtol=2 * epsilon(dtype), atol=64 * epsilon(torch.float32) * reach
         )
