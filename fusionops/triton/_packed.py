@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -49,12 +50,17 @@ def _places(first, entities, count, GROUP: tl.constexpr, TOKENS: tl.constexpr):
 
 
 @triton.jit
-def _weights_along(scores, axis: tl.constexpr):
-    """The softmax of the scores along `axis`, and the log-sum-exp; +inf where nothing is."""
+def _weights_along(scores, there, axis: tl.constexpr):
+    """The softmax along `axis` of the scores that are there, and the log-sum-exp.
+
+    An entity whose scores are NaN has no weights at the others', either.
+    """
+    scores = tl.where(there, scores, -float("inf"))
     peak = tl.max(scores, axis)
     powers = tl.exp(scores - tl.expand_dims(finite_peak(peak), axis))
     total = tl.sum(powers, axis)
-    return powers * tl.expand_dims(reciprocal(total), axis), log_sum_of(peak, total)
+    weights = tl.where(there, powers * tl.expand_dims(reciprocal(total), axis), 0.0)
+    return weights, log_sum_of(peak, total)
 
 
 @triton.jit
@@ -125,9 +131,7 @@ def _forward(
     )  # fmt: skip
     same = r_own[:, None] == c_own[None, :]
     there = same & r_there[:, None] & c_there[None, :]
-    scores = tl.where(there, scores, -float("inf"))
-
-    weights, log_sum = _weights_along(scores, 1)
+    weights, log_sum = _weights_along(scores, there, 1)
     r_place = (r_entity * heads + head) * row_count + r_token
     tl.store(row_log_sum + r_place, log_sum, mask=r_inside)
     number = r_place[:, None] * column_count + c_token[None, :]
@@ -146,7 +150,7 @@ def _forward(
     )  # fmt: skip
 
     if column_out is not None:
-        weights, log_sum = _weights_along(scores, 0)
+        weights, log_sum = _weights_along(scores, there, 0)
         tl.store(column_log_sum + c_entity * column_count + c_token, log_sum, mask=c_inside)
         _store_weighted(
             column_out, (c_entity * column_count + c_token) * row_depth, c_inside, row_depth,
@@ -157,12 +161,13 @@ def _forward(
 
 
 @triton.jit
-def _slopes_along(weights, slopes, factors, axis: tl.constexpr):
+def _slopes_along(weights, slopes, there, factors, axis: tl.constexpr):
     """The gradient toward the scores of a softmax along `axis`, from that of its weights."""
+    slopes = tl.where(there, slopes, 0.0)
     if factors is not None:
         slopes *= factors
     mean = tl.sum(weights * slopes, axis)
-    return weights * (slopes - tl.expand_dims(mean, axis))
+    return tl.where(there, weights * (slopes - tl.expand_dims(mean, axis)), 0.0)
 
 
 @triton.jit
@@ -197,11 +202,10 @@ def _backward(
         CHUNK, PRECISION,
     )  # fmt: skip
     there = (r_own[:, None] == c_own[None, :]) & r_there[:, None] & c_there[None, :]
-    scores = tl.where(there, scores, -float("inf"))
     row_out_at = r_entity * row_count + r_token
     column_out_at = c_entity * column_count + c_token
 
-    weights, _ = _weights_along(scores, 1)
+    weights, _ = _weights_along(scores, there, 1)
     slope_at = row_out_at * heads * column_depth + head * column_depth
     value_at = c_entity * column_value_b + c_token * column_value_n
     value_at += head * column_depth * column_value_d
@@ -216,19 +220,19 @@ def _backward(
     factors = None
     if seed is not None:
         factors = dropout(number, seed, threshold, factor)
-    score_slopes = _slopes_along(weights, tl.where(there, slopes, 0.0), factors, 1)
+    score_slopes = _slopes_along(weights, slopes, there, factors, 1)
     if seed is not None:
         weights *= factors
     weights, own = tl.trans(weights), tl.trans(there)
 
     back_weights = None
     if column_slope is not None:
-        back_weights, _ = _weights_along(scores, 0)
+        back_weights, _ = _weights_along(scores, there, 0)
         slopes = products(
             None, row_value, r_entity * row_value_b + r_token * row_value_n, r_there, row_value_d,
             column_slope, column_out_at * row_depth, c_there, 1, row_depth, CHUNK, PRECISION,
         )  # fmt: skip
-        score_slopes += _slopes_along(back_weights, tl.where(there, slopes, 0.0), None, 0)
+        score_slopes += _slopes_along(back_weights, slopes, there, None, 0)
         if grad_row_value is not None:
             _store_weighted(
                 grad_row_value, row_out_at * row_depth, r_inside, row_depth, there,
@@ -263,13 +267,17 @@ def _tile(pairing: Pairing) -> dict[str, Any]:
     group = max(1, _PACKED // max(rows, columns, 1))
     high = max(16, triton.next_power_of_2(group * rows))
     wide = max(16, triton.next_power_of_2(group * columns))
+    features, exact = chunk(*pairing.tensors, heads=pairing.heads), pairing.dtype == torch.float32
+    # A warp has 32 x 32 x 32 products of halves at most, and half as many of float32, whose
+    # operands and sums are all in registers; one more and they spill.
+    warps = high * wide * max(features, 64) // (1 << (14 if exact else 15))
     return {
         "GROUP": group,
         "ROWS": high,
         "COLUMNS": wide,
-        "CHUNK": chunk(*pairing.tensors, heads=pairing.heads),
+        "CHUNK": features,
         "PRECISION": precision(pairing.dtype),
-        "num_warps": min(4, max(1, high * wide // 512)),
+        "num_warps": min(8, max(1, warps)),
         "num_stages": 1,  # a tile's loops over features have one step or few
     }
 

@@ -114,7 +114,7 @@ def _backward(
     grad_values, grad_logits, grad, values, logits, mask, entities, tokens, width,
     grad_b, grad_d, values_b, values_m, values_d, logits_b, logits_m, mask_b, mask_m,
     SHARED: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr, WIDTH: tl.constexpr,
-    PASSES: tl.constexpr,
+    UNROLLED: tl.constexpr, PASSES: tl.constexpr,
 ):  # fmt: skip
     """Both gradients of a block of entities.
 
@@ -132,22 +132,24 @@ def _backward(
         for first in range(0, tokens, TOKENS):
             products = tl.zeros([ROWS, TOKENS], tl.float32)
             weights = tl.zeros([ROWS, TOKENS], tl.float32)
-            for step in range(min(TOKENS, tokens - first)):
-                token = tl.cast(first + step, tl.int64)
-                inside = entity < entities
-                found, there = _logits_at(
-                    logits, mask, entity, token, inside, logits_b, logits_m, mask_b, mask_m
-                )
-                weight = tl.exp(found - shift) * scale
-                product = _products(
-                    grad, values, grad_values if turn == 0 else None, entity, token, weight,
-                    inside, there, width, tokens, grad_b, grad_d, values_b, values_m, values_d,
-                    ROWS, WIDTH,
-                )  # fmt: skip
-                if turn == 0:
-                    mean += weight * product
-                products = tl.where(lane[None, :] == step, product[:, None], products)
-                weights = tl.where(lane[None, :] == step, weight[:, None], weights)
+            for start in range(0, min(TOKENS, tokens - first), UNROLLED):
+                for step in tl.static_range(UNROLLED):
+                    token = tl.cast(first + start + step, tl.int64)
+                    inside = entity < tl.where(token < tokens, entities, 0)
+                    found, there = _logits_at(
+                        logits, mask, entity, token, inside, logits_b, logits_m, mask_b, mask_m
+                    )
+                    weight = tl.exp(found - shift) * scale
+                    product = _products(
+                        grad, values, grad_values if turn == 0 else None, entity, token, weight,
+                        inside, there, width, tokens, grad_b, grad_d, values_b, values_m, values_d,
+                        ROWS, WIDTH,
+                    )  # fmt: skip
+                    if turn == 0:
+                        mean += weight * product
+                    own = (lane == start + step)[None, :]
+                    products = tl.where(own, product[:, None], products)
+                    weights = tl.where(own, weight[:, None], weights)
             if grad_logits is not None and turn == PASSES - 1:
                 token = (first + lane).to(tl.int64)[None, :]
                 within = token < tokens
@@ -175,9 +177,9 @@ def _mask_strides(mask: Tensor | None) -> tuple[int, int]:
     return (0, 0) if mask is None else (mask.stride(0), mask.stride(1))
 
 
-def _tokens_of_tile(tokens: int) -> int:
-    power: int = triton.next_power_of_2(max(tokens, 1))
-    return min(power, _MOST_TOKENS)
+def _tokens_of_tile(tokens: int) -> dict[str, int]:
+    together = min(triton.next_power_of_2(max(tokens, 1)), _MOST_TOKENS)
+    return {"TOKENS": together, "UNROLLED": min(together, _UNROLLED)}
 
 
 def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
@@ -191,7 +193,7 @@ def weighted_fusion(values: Tensor, logits: Tensor, mask: Tensor | None) -> Tens
     launch(
         _forward, grid, out, values, logits, mask, entities, tokens, width,
         *values.stride(), *_logits_strides(logits), *_mask_strides(mask),
-        TOKENS=_tokens_of_tile(tokens), UNROLLED=min(_UNROLLED, _tokens_of_tile(tokens)), **tile,
+        **_tokens_of_tile(tokens), **tile,
     )  # fmt: skip
     return out
 
@@ -215,7 +217,7 @@ def weighted_fusion_backward(
             _backward, (blocks,), grad_values if values_wanted else None, parts,
             grad, values if logits_wanted else None, logits, mask, entities, tokens, width,
             *grad.stride(), *values.stride(), *_logits_strides(logits), *_mask_strides(mask),
-            SHARED=shared, TOKENS=_tokens_of_tile(tokens),
+            SHARED=shared, **_tokens_of_tile(tokens),
             PASSES=2 if logits_wanted and tokens > _MOST_TOKENS else 1, **tile,
         )  # fmt: skip
     if parts is None:
