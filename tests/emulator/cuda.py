@@ -118,6 +118,11 @@ def sources(root: Path = ROOT) -> list[Path]:
     return [*sorted((csrc / "cuda").glob("*.cu")), *sorted((csrc / "torch" / "cuda").glob("*.cpp"))]
 
 
+def built(root: Path = ROOT) -> Path:
+    """The emulated CUDA library of the copy of `csrc` below `root`."""
+    return build(sources(root), name="libfusionops_emulated", include=[root / "csrc"])
+
+
 @functools.cache
 def load(root: Path = ROOT):
     """`torch.ops.fusionops_emulated`: the CUDA library's operators, on CPU tensors.
@@ -125,8 +130,7 @@ def load(root: Path = ROOT):
     `root` is a folder with a copy of `csrc`, for instance one with a line changed to see which test
     notices; a process can load one of them.
     """
-    csrc = Path(root) / "csrc"
-    path = build(sources(Path(root)), name="libfusionops_emulated", include=[csrc])
+    path = built(root)
     runtime.library()
     torch.ops.load_library(str(path))
     return torch.ops.fusionops_emulated
