@@ -11,7 +11,7 @@ from . import runtime
 
 ORDERS = ("forward", "backward", "shuffled")
 _checks: list[tuple[bool, bool, str, int]] = [(False, False, "forward", 0)]
-_guards: list[int] = []
+_guarding = False
 
 
 def _apply() -> None:
@@ -58,17 +58,21 @@ def guarded(*tensors: torch.Tensor, read_only: tuple[torch.Tensor, ...] = ()) ->
     `read_only` may be read alone. What torch allocates inside (results, scratch) is known to the
     byte, and starts as NaN, so that an element that no kernel wrote shows.
     """
+    global _guarding
+    if _guarding:
+        raise RuntimeError("guards do not nest: name all tensors in one")
     library = runtime.library()
     library.emulator_record_allocations(1)
+    library.emulator_watch(None, 0, 0)  # a guard without tensors is one all the same
     for tensor in tensors:
         library.emulator_watch(*span(tensor), 0)
     for tensor in read_only:
         library.emulator_watch(*span(tensor), 1)
-    _guards.append(len(tensors) + len(read_only))
+    _guarding = True
     try:
         yield
     finally:
-        _guards.pop()
+        _guarding = False
         library.emulator_record_allocations(0)
         library.emulator_unwatch()
 
@@ -76,7 +80,7 @@ def guarded(*tensors: torch.Tensor, read_only: tuple[torch.Tensor, ...] = ()) ->
 @contextlib.contextmanager
 def watched(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
     """Refuse accesses outside the tensors of one launch, unless a guard says what is allowed."""
-    if _guards:
+    if _guarding:
         yield
         return
     library = runtime.library()

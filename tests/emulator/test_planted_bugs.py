@@ -132,6 +132,20 @@ def test_tensors_allocated_under_a_guard_are_known_to_the_byte(planted, x):
     assert out.equal(x[:64])
 
 
+def test_guards_do_not_nest(x):
+    with (
+        emulator.guarded(x),
+        pytest.raises(RuntimeError, match="do not nest"),
+        emulator.guarded(x),
+    ):
+        pass
+
+
+def test_a_guard_without_tensors_allows_none(planted, x, y):
+    with emulator.guarded(), fails("global_index", "near no tensor"):
+        planted("run_global_index", x, y, 0)
+
+
 def test_elements_that_no_kernel_wrote_are_nan_under_a_guard(planted, x):
     with emulator.guarded(x):
         out = torch.empty(64)
