@@ -33,12 +33,13 @@ struct AttentionFusionBackwardArgs {
   // query's own batch. Where value is key, value's is null and key's is the sum of both.
   void *query = nullptr, *key = nullptr, *value = nullptr;
   bool value_is_key = false;
-  // Of `attention_fusion_parts(forward)` gradients of a query that all samples share, or null.
+  // Room for the parts of query's gradient, where it has some.
   float* query_parts = nullptr;
 };
 
-// In how many parts the gradient of a shared query is summed: by the shapes alone.
-std::int64_t attention_fusion_parts(const AttentionFusionArgs& args);
+// In how many parts, [queries, width] each, the gradient of the query is summed: by the shapes
+// alone; none, but where samples share it.
+std::int64_t attention_fusion_parts(const AttentionFusionBackwardArgs& args);
 
 void attention_fusion(const AttentionFusionArgs& args, cudaStream_t stream);
 void attention_fusion_backward(const AttentionFusionBackwardArgs& args, cudaStream_t stream);

@@ -48,6 +48,10 @@ __device__ void weights_backward(const AttentionFusionBackwardArgs& args, const 
   }
 }
 
+__host__ __device__ bool sums_query(const AttentionFusionBackwardArgs& args) {
+  return args.query != nullptr && args.forward.query.batch == 1 && args.forward.key.batch != 1;
+}
+
 // A part of the gradient of a shared query, [queries, columns]: started by the first sample.
 template <int kSize>
 struct QueryPart {
@@ -71,7 +75,7 @@ __device__ void query_gradient(const AttentionFusionBackwardArgs& args, const At
                                const Unit& unit, const Term<T>& keys, std::int64_t step) {
   const int queries = unit.live ? cut.queries : 0;
   const std::int64_t columns = args.forward.query.columns;
-  if (args.query_parts != nullptr) {
+  if (sums_query(args)) {
     const std::int64_t part = unit.sample / cut.samples;
     float* data = args.query_parts + part * cut.queries * columns +
                   static_cast<std::int64_t>(unit.head) * cut.key_width;
@@ -162,35 +166,37 @@ void sum_parts(const AttentionFusionBackwardArgs& args, cudaStream_t stream) {
   const std::int64_t size = args.forward.query.rows * args.forward.query.columns;
   launch("attention_fusion_backward", sum_parts_kernel<T>,
          static_cast<unsigned>((size + kColumns - 1) / kColumns), kColumns * kRuns, 0, stream,
-         args.query_parts, attention_fusion_parts(args.forward), size, static_cast<T*>(args.query));
+         args.query_parts, attention_fusion_parts(args), size, static_cast<T*>(args.query));
 }
 
-std::int64_t samples_of_part(const AttentionFusionArgs& args) {
-  // Parts enough for all of a GPU, of little memory beside that of the sides.
+// Samples that one group computes: parts enough for all of a GPU, of little memory beside the
+// sides.
+std::int64_t samples_of_group(const AttentionFusionBackwardArgs& args) {
+  if (!sums_query(args)) return 1;
   constexpr std::int64_t kMostParts = 4096, kLeastParts = 128, kFloats = 1 << 22;
-  const std::int64_t size = std::max<std::int64_t>(1, args.query.rows * args.query.columns);
+  const MatrixView& query = args.forward.query;
+  const std::int64_t size = std::max<std::int64_t>(1, query.rows * query.columns);
   const std::int64_t parts = std::clamp(kFloats / size, kLeastParts, kMostParts);
-  return std::max<std::int64_t>(1, (args.key.batch + parts - 1) / parts);
+  return std::max<std::int64_t>(1, (args.forward.key.batch + parts - 1) / parts);
 }
 
 }  // namespace
 
-std::int64_t attention_fusion_parts(const AttentionFusionArgs& args) {
-  const std::int64_t samples = samples_of_part(args);
-  return (args.key.batch + samples - 1) / samples;
+std::int64_t attention_fusion_parts(const AttentionFusionBackwardArgs& args) {
+  const std::int64_t samples = samples_of_group(args);
+  return sums_query(args) ? (args.forward.key.batch + samples - 1) / samples : 0;
 }
 
 void attention_fusion_backward(const AttentionFusionBackwardArgs& args, cudaStream_t stream) {
   const AttentionFusionArgs& forward = args.forward;
   const bool packed = packs_fit(forward, {forward.query, forward.key, forward.value, args.grad});
-  const std::int64_t samples = args.query_parts == nullptr ? 1 : samples_of_part(forward);
   with_attention_kernel(
       forward.key.dtype, packed, forward.query.rows, [&]<class T, bool kPacked, int kQueries>() {
-        const AttentionCut cut(forward, kPacked ? kVector<T> : 1, 2, samples);
+        const AttentionCut cut(forward, kPacked ? kVector<T> : 1, 2, samples_of_group(args));
         launch("attention_fusion_backward", attention_backward_kernel<T, kPacked, kQueries>,
                cut.blocks(), cut.threads, cut.shared_bytes(2), stream, args,
                DropoutRule(forward.dropout_p), cut);
-        if (args.query_parts != nullptr) sum_parts<T>(args, stream);
+        if (sums_query(args)) sum_parts<T>(args, stream);
       });
 }
 

@@ -68,11 +68,10 @@ std::tuple<Tensor, Tensor, Tensor> attention_fusion_backward(
   if (query_wanted) args.query = query_out.mutable_data_ptr();
   if (key_wanted) args.key = key_out.mutable_data_ptr();
   if (value_wanted && value.has_value()) args.value = value_out.mutable_data_ptr();
-  const bool summed = query_wanted && forward.query.batch == 1 && sides.batch() != 1;
-  const int64_t parts = summed ? cuda::attention_fusion_parts(forward) : 0;
+  const int64_t parts = cuda::attention_fusion_parts(args);
   Tensor query_parts =
       empty_on<3>(key, {parts, forward.query.rows, forward.query.columns}, ScalarType::Float);
-  if (summed) args.query_parts = static_cast<float*>(query_parts.mutable_data_ptr());
+  args.query_parts = static_cast<float*>(query_parts.mutable_data_ptr());
   cuda::attention_fusion_backward(args, device.stream());
   return {query_out, key_out, value_out};
 }
