@@ -7,17 +7,25 @@
 // One namespace a version; CMake defines which were built, worst first.
 #define FUSIONOPS_DECLARE_KERNEL(Result, name, Args) Result name(const Args&, const Executor&);
 #define FUSIONOPS_KERNEL_ENTRY(Result, name, Args) .name = name,
-#define FUSIONOPS_DECLARE(set)                                                                \
-  namespace fusionops::cpu::set {                                                             \
-  FUSIONOPS_EACH_KERNEL(FUSIONOPS_DECLARE_KERNEL)                                             \
-  inline constexpr Kernels table{.isa = #set, FUSIONOPS_EACH_KERNEL(FUSIONOPS_KERNEL_ENTRY)}; \
+#define FUSIONOPS_TABLE(set) \
+  inline constexpr Kernels table{.isa = #set, FUSIONOPS_EACH_KERNEL(FUSIONOPS_KERNEL_ENTRY)};
+#define FUSIONOPS_DECLARE(set)                    \
+  namespace fusionops::cpu::set {                 \
+  FUSIONOPS_EACH_KERNEL(FUSIONOPS_DECLARE_KERNEL) \
+  FUSIONOPS_TABLE(set)                            \
   }
 
 FUSIONOPS_DECLARE(baseline)
 #ifdef FUSIONOPS_X86
 FUSIONOPS_DECLARE(avx2)
 FUSIONOPS_DECLARE(avx512)
-FUSIONOPS_DECLARE(avx512vnni)
+
+// What is declared here hides its namesake of avx512; the rest is that version's.
+namespace fusionops::cpu::avx512vnni {
+using namespace avx512;
+FUSIONOPS_EACH_DOT_KERNEL(FUSIONOPS_DECLARE_KERNEL)
+FUSIONOPS_TABLE(avx512vnni)
+}  // namespace fusionops::cpu::avx512vnni
 #endif
 
 namespace fusionops::cpu {

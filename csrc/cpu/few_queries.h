@@ -21,7 +21,7 @@ void gather_tokens(const MatrixView& m, std::int64_t b, const PresentTokens& tok
     for (std::int64_t i = begin; i < end; ++i) *rows++ = m.template at<T>(b, tokens(i), 0);
     return;
   }
-  with_type(m.dtype, [&]<class Source>(Source*) {
+  with_source<T>(m.dtype, [&]<class Source>(Source*) {
     for (std::int64_t i = begin; i < end; ++i, copies += width) {
       *rows++ = copies;
       widen_row(m.template at<Source>(b, tokens(i), 0), m.column_stride, m.columns, copies);

@@ -21,7 +21,7 @@ namespace {
 constexpr std::int64_t kLeastPart = 2048;           // rows of the long side worth a task
 constexpr std::int64_t kBlockElements = 32 * 1024;  // of a block's sums: they stay in cache
 
-template <class T, class Out>
+template <class T>
 class Contraction {
  public:
   Contraction(const FusionContractArgs& args, const Executor& executor)
@@ -55,24 +55,18 @@ class Contraction {
     for (std::int64_t k = k0; k < k1; k += kChunk) {
       add_chunk(b, k, std::min(k1, k + kChunk), m0, m1, n0, n1, worker);
     }
-    if (parts_ == 1) {
+    if (parts_ > 1) return write(b, m0, m1, n0, n1, sums, partial_.data() + part * result_size());
+    with_type(args_.out.dtype, [&]<class Out>(Out*) {
       write(b, m0, m1, n0, n1, sums, static_cast<Out*>(args_.out.data));
-    } else {
-      write(b, m0, m1, n0, n1, sums, partial_.data() + part * result_size());
-    }
+    });
   }
 
   // Adds the parts in ascending order; a task is a row of the result.
   void reduce(const Executor& executor) const {
     if (parts_ == 1) return;
-    const std::int64_t width = args_.right.columns;
     executor.run(args_.left.batch * args_.left.columns, [&](std::int64_t row, int) {
-      for (std::int64_t n = 0; n < width; ++n) {
-        const T* from = partial_.data() + row * width + n;
-        T sum = from[0];
-        for (std::int64_t part = 1; part < parts_; ++part) sum += from[part * result_size()];
-        narrow(sum, static_cast<Out*>(args_.out.data) + row * width + n);
-      }
+      with_type(args_.out.dtype,
+                [&]<class Out>(Out*) { reduce_row(row, static_cast<Out*>(args_.out.data)); });
     });
   }
 
@@ -113,6 +107,18 @@ class Contraction {
   }
 
   template <class To>
+  void reduce_row(std::int64_t row, To* out) const {
+    const std::int64_t width = args_.right.columns;
+    for (std::int64_t n = row * width; n < (row + 1) * width; ++n) {
+      T sum = partial_[static_cast<std::size_t>(n)];
+      for (std::int64_t part = 1; part < parts_; ++part) {
+        sum += partial_[static_cast<std::size_t>(part * result_size() + n)];
+      }
+      narrow(sum, out + n);
+    }
+  }
+
+  template <class To>
   void write(std::int64_t b, std::int64_t m0, std::int64_t m1, std::int64_t n0, std::int64_t n1,
              const T* sums, To* out) const {
     for (std::int64_t n = n0; n < n1; n += kWidth) {
@@ -138,12 +144,10 @@ class Contraction {
 void fusion_contract(const FusionContractArgs& args, const Executor& executor) {
   if (args.out.batch == 0 || args.left.columns == 0 || args.right.columns == 0) return;
   with_accumulator(args.left.dtype, [&]<class T>(T*) {
-    with_type(args.out.dtype, [&]<class Out>(Out*) {
-      Contraction<T, Out> contraction(args, executor);
-      executor.run(contraction.tasks(),
-                   [&](std::int64_t t, int worker) { contraction.run(t, worker); });
-      contraction.reduce(executor);
-    });
+    Contraction<T> contraction(args, executor);
+    executor.run(contraction.tasks(),
+                 [&](std::int64_t t, int worker) { contraction.run(t, worker); });
+    contraction.reduce(executor);
   });
 }
 

@@ -20,7 +20,7 @@ constexpr std::int64_t kUserBytes = 128 * 1024;  // packed users of a task
 constexpr std::int64_t kItemBytes = 256 * 1024;  // packed items of a task
 constexpr std::int64_t kStreamBytes = 16 << 20;  // a result larger than this is streamed
 
-template <class T, class Out>
+template <class T>
 class Product {
  public:
   Product(const FusionMatrixArgs& args, const Executor& executor)
@@ -32,7 +32,8 @@ class Product {
         item_blocks_(ceil_div(args.item.rows, items_)),
         user_panels_(executor.workers(), users_ * depth_),
         item_panels_(executor.workers(), items_ * depth_),
-        streams_(can_stream()) {}
+        direct_(args.out.dtype == (std::is_same_v<T, double> ? DType::float64 : DType::float32)),
+        streams_(direct_ && can_stream()) {}
 
   std::int64_t tasks() const { return args_.user.batch * user_blocks_ * item_blocks_; }
 
@@ -76,9 +77,15 @@ class Product {
   void score_tile(const Columns& columns, std::int64_t b, std::int64_t u, std::int64_t rows,
                   const T* users, const T* items) const {
     const std::int64_t first = b * args_.user.rows + u;
-    Out* out = static_cast<Out*>(args_.out.data) + first * args_.item.rows + columns.p;
+    const std::int64_t at = first * args_.item.rows + columns.p;
     const auto* scales =
         args_.user_scale == nullptr ? nullptr : static_cast<const T*>(args_.user_scale) + first;
+    // A whole row of the tile goes straight to a result of its own type.
+    const bool direct = direct_ && columns.count == kWidth;
+    alignas(64) T tile[kHeight * kWidth];
+    T* out = direct ? static_cast<T*>(args_.out.data) + at : tile;
+    const std::int64_t stride = direct ? args_.item.rows : kWidth;
+    const bool streams = direct && streams_;
     const auto epilogue = [&]<int kRows>(V(&sum)[kRows][Tile<T>::kVectors]) {
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
@@ -86,41 +93,39 @@ class Product {
         for (int j = 0; j < Tile<T>::kVectors; ++j) {
           if (scales != nullptr) sum[r][j] = sum[r][j] * V::broadcast(scales[r]);
           if (columns.scaled) sum[r][j] = sum[r][j] * V::load(columns.scale + j * V::kSize);
+          T* to = out + r * stride + j * V::kSize;
+          streams ? sum[r][j].stream(to) : sum[r][j].store(to);
         }
-        write(sum[r], columns.count, out + r * args_.item.rows);
       }
     };
     multiply<T>(PackedLeft<T>{users}, RightSide<T>{items}, depth_, static_cast<int>(rows),
                 epilogue);
+    if (!direct) write(tile, rows, columns.count, at);
   }
 
-  void write(const V (&row)[Tile<T>::kVectors], std::int64_t count, Out* out) const {
-    if constexpr (std::is_same_v<T, Out>) {
-      if (count == kWidth) {
-        for (int j = 0; j < Tile<T>::kVectors; ++j) {
-          streams_ ? row[j].stream(out + j * V::kSize) : row[j].store(out + j * V::kSize);
-        }
-        return;
+  // A tile to the result from element `at` on.
+  [[gnu::noinline]] void write(const T* tile, std::int64_t rows, std::int64_t count,
+                               std::int64_t at) const {
+    with_type(args_.out.dtype, [&]<class Out>(Out*) {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        Out* out = static_cast<Out*>(args_.out.data) + at + r * args_.item.rows;
+        for (std::int64_t c = 0; c < count; ++c) narrow(tile[r * kWidth + c], out + c);
       }
-    }
-    alignas(64) T values[kWidth];
-    for (int j = 0; j < Tile<T>::kVectors; ++j) row[j].store(values + j * V::kSize);
-    for (std::int64_t c = 0; c < count; ++c) narrow(values[c], out + c);
+    });
   }
 
   // Streaming stores want whole aligned vectors.
   bool can_stream() const {
     constexpr std::int64_t kLine = V::kSize * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t row = args_.item.rows * static_cast<std::int64_t>(sizeof(Out));
-    return std::is_same_v<T, Out> && row % kLine == 0 &&
-           reinterpret_cast<std::uintptr_t>(args_.out.data) % kLine == 0 &&
+    const std::int64_t row = args_.item.rows * static_cast<std::int64_t>(sizeof(T));
+    return row % kLine == 0 && reinterpret_cast<std::uintptr_t>(args_.out.data) % kLine == 0 &&
            args_.out.batch * args_.out.rows * row > kStreamBytes;
   }
 
   const FusionMatrixArgs& args_;
   const std::int64_t depth_, users_, items_, user_blocks_, item_blocks_;
   Scratch<T> user_panels_, item_panels_;
-  const bool streams_;
+  const bool direct_, streams_;
 };
 
 }  // namespace
@@ -128,10 +133,8 @@ class Product {
 void fusion_matrix(const FusionMatrixArgs& args, const Executor& executor) {
   if (args.out.batch == 0 || args.user.rows == 0 || args.item.rows == 0) return;
   with_accumulator(args.user.dtype, [&]<class T>(T*) {
-    with_type(args.out.dtype, [&]<class Out>(Out*) {
-      Product<T, Out> product(args, executor);
-      executor.run(product.tasks(), [&](std::int64_t t, int worker) { product.run(t, worker); });
-    });
+    Product<T> product(args, executor);
+    executor.run(product.tasks(), [&](std::int64_t t, int worker) { product.run(t, worker); });
   });
 }
 

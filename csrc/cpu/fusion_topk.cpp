@@ -262,7 +262,7 @@ class TopK {
   void score_gathered(std::int64_t u, const std::int64_t* chosen, int count, const T* user,
                       T* items, TopKList<T>& list) const {
     if (count == 0) return;
-    with_type(args_.item.dtype, [&]<class Source>(Source*) {
+    with_source<T>(args_.item.dtype, [&]<class Source>(Source*) {
       const auto row = [&](int r) { return args_.item.template at<Source>(0, chosen[r], 0); };
       pack_panel<kWidth, T, Source>(row, args_.item.column_stride, count, depth_, items);
     });

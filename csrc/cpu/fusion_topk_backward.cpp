@@ -71,7 +71,7 @@ class TopKBackward {
   }
 
   static void add_row(const MatrixView& m, std::int64_t row, T factor, T* out) {
-    with_type(m.dtype, [&]<class Source>(Source*) {
+    with_source<T>(m.dtype, [&]<class Source>(Source*) {
       const Source* x = m.template at<Source>(0, row, 0);
       for (std::int64_t d = 0; d < m.columns; ++d) {
         out[d] += factor * static_cast<T>(widen(x[d * m.column_stride]));

@@ -69,7 +69,7 @@ class HeadRows {
 
   void widen_rows(std::int64_t sample, std::int64_t b, const MaskView& mask, const T* zeros,
                   const T** rows, T* scratch) const {
-    with_type(side_.dtype, [&]<class Source>(Source*) {
+    with_source<T>(side_.dtype, [&]<class Source>(Source*) {
       for (std::int64_t i = 0; i < side_.rows; ++i, scratch += heads_ * width_.padded) {
         const bool present = !mask.present() || mask(b, i);
         name(present ? scratch : zeros, width_.padded, zeros, rows + i);
@@ -119,7 +119,7 @@ class HeadResult {
   void finish(std::int64_t b, std::int64_t head, const MaskView& mask, const T* scratch) const {
     const bool masked = mask.present();
     if (direct_ && !masked) return;
-    with_type(out_.dtype, [&]<class Out>(Out*) {
+    with_source<T>(out_.dtype, [&]<class Out>(Out*) {
       for (std::int64_t i = 0; i < out_.rows; ++i) {
         Out* row = at<Out>(b, i, head);
         if (masked && !mask(b, i)) {

@@ -52,7 +52,7 @@ void run(const InverseNormArgs& args, const Executor& executor) {
   executor.run(args.x.batch * tasks, [&](std::int64_t task, int worker) {
     const std::int64_t begin = task % tasks * kRowsPerTask;
     const std::int64_t end = std::min(args.x.rows, begin + kRowsPerTask);
-    with_type(args.x.dtype, [&]<class Source>(Source*) {
+    with_source<T>(args.x.dtype, [&]<class Source>(Source*) {
       rows_of<T, Source>(args, task / tasks, begin, end, scratch.of(worker));
     });
   });

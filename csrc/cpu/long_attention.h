@@ -130,7 +130,7 @@ class SharedSums {
           for (std::int64_t k = first; k < std::min(parts_, first + kChain); ++k) sum += part(k)[i];
           total += sum;
         }
-        with_type(dtype, [&]<class Out>(Out*) { narrow(total, static_cast<Out*>(out) + i); });
+        with_source<T>(dtype, [&]<class Out>(Out*) { narrow(total, static_cast<Out*>(out) + i); });
       }
     });
   }

@@ -88,7 +88,7 @@ class Pool {
     });
     panel_count_ = ceil_div(count, kLanes);
     std::fill(relevance_ + count, relevance_ + panel_count_ * kLanes, -kInfinity);
-    with_type(args_.vectors.dtype, [&]<class Source>(Source*) {
+    with_source<T>(args_.vectors.dtype, [&]<class Source>(Source*) {
       for (std::int64_t p = 0; p < panel_count_; ++p) {
         const std::int64_t* places = place_ + p * kLanes;
         const auto row = [&](int r) { return args_.vectors.template at<Source>(u, places[r], 0); };

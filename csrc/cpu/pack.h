@@ -37,6 +37,24 @@ decltype(auto) with_accumulator(DType dtype, F&& f) {
   return f(static_cast<float*>(nullptr));
 }
 
+// Calls f with a null pointer of the C++ type of a side that accumulates in T, as its caller has
+// checked of all sides: the other types are not compiled.
+template <class T, class F>
+decltype(auto) with_source(DType dtype, F&& f) {
+  if constexpr (std::is_same_v<T, double>) {
+    return f(static_cast<double*>(nullptr));
+  } else {
+    switch (dtype) {
+      case DType::bfloat16:
+        return f(static_cast<bfloat16*>(nullptr));
+      case DType::float16:
+        return f(static_cast<float16*>(nullptr));
+      default:
+        return f(static_cast<float*>(nullptr));
+    }
+  }
+}
+
 // Columns [begin, end) of every matrix.
 inline MatrixView columns_of(MatrixView view, std::int64_t begin, std::int64_t end) {
   const std::int64_t bytes = static_cast<std::int64_t>(size_of(view.dtype));
@@ -102,7 +120,7 @@ void pack_panel(RowPointer row, std::int64_t stride, int count, std::int64_t dep
 // Rows [begin, end) of one batch entry, panel after panel.
 template <int kWidth, class T>
 void pack_rows(const MatrixView& m, std::int64_t b, std::int64_t begin, std::int64_t end, T* out) {
-  with_type(m.dtype, [&]<class Source>(Source*) {
+  with_source<T>(m.dtype, [&]<class Source>(Source*) {
     for (std::int64_t first = begin; first < end; first += kWidth) {
       const int count = static_cast<int>(std::min<std::int64_t>(kWidth, end - first));
       const auto row = [&](int r) { return m.template at<Source>(b, first + r, 0); };
@@ -118,7 +136,7 @@ template <int kWidth, class T>
 void pack_columns(const MatrixView& m, std::int64_t b, std::int64_t begin, std::int64_t end,
                   const T* scale, T* out) {
   const std::int64_t depth = end - begin;
-  with_type(m.dtype, [&]<class Source>(Source*) {
+  with_source<T>(m.dtype, [&]<class Source>(Source*) {
     for (std::int64_t first = 0; first < m.columns; first += kWidth, out += kWidth * depth) {
       const auto count = static_cast<int>(std::min<std::int64_t>(kWidth, m.columns - first));
       const Source* source = m.template at<Source>(b, begin, first);

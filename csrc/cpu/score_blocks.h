@@ -4,8 +4,6 @@
 //
 // Tokens that are missing are left out where rows are packed. Behind that, nothing knows of masks,
 // reads what stands in masked places or spends time on it.
-//
-// The products are kept out of line: in one function GCC 12 spills their accumulators.
 #pragma once
 
 #include <algorithm>
@@ -14,6 +12,7 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/block_products.h"
 #include "cpu/exp.h"
 #include "cpu/kernels.h"
 #include "cpu/pack.h"
@@ -24,9 +23,8 @@ namespace fusionops::cpu::FUSIONOPS_ISA {
 
 // A block is at most kBlockRows x kBlockColumns; both are whole tiles of every type.
 inline constexpr std::int64_t kBlockRows = 120, kBlockColumns = 256;
-// Between its rows; not a power of two, since columns of it are read.
-inline constexpr int kBlockStride = static_cast<int>(kBlockColumns) + 16;
 inline constexpr std::int64_t kBlockSize = kBlockRows * kBlockStride;
+static_assert(kBlockColumns < kBlockStride);
 
 // `size` in equal parts of at most `most`, each whole panels but for the last.
 inline std::int64_t even_part(std::int64_t size, std::int64_t most, std::int64_t panel) {
@@ -77,7 +75,7 @@ class Presence {
 template <int kWidth, class T>
 void pack_tokens(const MatrixView& m, std::int64_t b, const PresentTokens& tokens,
                  std::int64_t begin, std::int64_t end, T* out) {
-  with_type(m.dtype, [&]<class Source>(Source*) {
+  with_source<T>(m.dtype, [&]<class Source>(Source*) {
     for (std::int64_t first = begin; first < end; first += kWidth, out += kWidth * m.columns) {
       const int count = static_cast<int>(std::min<std::int64_t>(kWidth, end - first));
       const auto row = [&](int r) { return m.template at<Source>(b, tokens(first + r), 0); };
@@ -90,7 +88,7 @@ void pack_tokens(const MatrixView& m, std::int64_t b, const PresentTokens& token
 template <class T>
 void copy_tokens(const MatrixView& m, std::int64_t b, const PresentTokens& tokens,
                  std::int64_t begin, std::int64_t end, const RowPanels<T>& out) {
-  with_type(m.dtype, [&]<class Source>(Source*) {
+  with_source<T>(m.dtype, [&]<class Source>(Source*) {
     for (std::int64_t i = begin; i < end; ++i) {
       out.set(i - begin, m.template at<Source>(b, tokens(i), 0), m.column_stride, m.columns, T(1));
     }
@@ -144,38 +142,6 @@ template <bool kPeaks, class T>
                 for (int j = 0; j < kVectors; ++j) peak[j].store(peaks + c + j * V::kSize);
               }
             });
-}
-
-// sums[i] += sum_j block[i][j] * values[first + j]: the sums are rows, `width` apart.
-template <class T>
-[[gnu::noinline]] void add_toward_rows(const T* block, std::int64_t rows, std::int64_t columns,
-                                       const RowPanels<T>& values, std::int64_t first,
-                                       std::int64_t width, T* sums) {
-  constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
-  for (std::int64_t d = 0; d < width; d += kWidth) {
-    const RightSide<T> right = values.panel(d, first);
-    for (std::int64_t i = 0; i < rows; i += kHeight) {
-      const int n = static_cast<int>(std::min<std::int64_t>(kHeight, rows - i));
-      multiply<T>(LeftSide<T, 1, kBlockStride>{block + i * kBlockStride}, right, columns, n,
-                  AddTile<T>{sums + i * width + d, width, n});
-    }
-  }
-}
-
-// sums[j] += sum_i block[i][j] * values[first + i].
-template <class T>
-[[gnu::noinline]] void add_toward_columns(const T* block, std::int64_t rows, std::int64_t columns,
-                                          const RowPanels<T>& values, std::int64_t first,
-                                          std::int64_t width, T* sums) {
-  constexpr int kHeight = Tile<T>::kHeight, kWidth = Tile<T>::kWidth;
-  for (std::int64_t d = 0; d < width; d += kWidth) {
-    const RightSide<T> right = values.panel(d, first);
-    for (std::int64_t p = 0; p < columns; p += kHeight) {
-      const int n = static_cast<int>(std::min<std::int64_t>(kHeight, columns - p));
-      multiply<T>(LeftSide<T, kBlockStride, 1>{block + p}, right, rows, n,
-                  AddTile<T>{sums + p * width + d, width, n});
-    }
-  }
 }
 
 // A softmax's peak, below every score at first. Not -inf, which minus itself is NaN.
@@ -240,7 +206,7 @@ template <class T>
 T product_with_row(const void* data, DType dtype, std::int64_t at, std::int64_t columns,
                    const RowPanels<T>& rows, std::int64_t row) {
   constexpr std::int64_t kWidth = RowPanels<T>::kWidth;
-  return with_type(dtype, [&]<class Source>(Source*) {
+  return with_source<T>(dtype, [&]<class Source>(Source*) {
     const Source* x = static_cast<const Source*>(data) + at;
     alignas(64) T lanes[kWidth] = {};
     for (std::int64_t d = 0; d < columns; d += kWidth) {
@@ -258,7 +224,7 @@ T product_with_row(const void* data, DType dtype, std::int64_t at, std::int64_t 
 template <class T>
 void write_row(void* out, DType dtype, std::int64_t at, std::int64_t columns, const T* sums,
                T factor) {
-  with_type(dtype, [&]<class Out>(Out*) {
+  with_source<T>(dtype, [&]<class Out>(Out*) {
     Out* to = static_cast<Out*>(out) + at;
     for (std::int64_t d = 0; d < columns; ++d) narrow(sums[d] * factor, to + d);
   });

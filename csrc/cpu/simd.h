@@ -1,7 +1,7 @@
 // One vector type per instruction set. This file and the simd_*.h behind it alone have intrinsics.
 //
-// Every file in csrc/cpu is compiled once per instruction set, with FUSIONOPS_ISA naming the
-// namespace, so `Vec` is another type in each. What is not AVX2 or AVX-512 is GCC's portable
+// A file in csrc/cpu is compiled once per instruction set, with FUSIONOPS_ISA naming the namespace,
+// so `Vec` is another type in each. What is not AVX2 or AVX-512 is GCC's portable
 // vector extension: SSE2 on baseline x86-64, NEON on aarch64.
 //
 // fused_multiply_add is one instruction where the processor has it. Whichever it is, it is the

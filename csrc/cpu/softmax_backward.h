@@ -11,13 +11,11 @@
 // other side of its own, and these parts are added in ascending order. The cut depends on the
 // shapes alone.
 // Bound: 6 U P D operations and U P exponentials.
-//
-// The three products are kept out of line: in one function GCC 12 spills their accumulators, and
-// the backward takes 1.4 times as long.
 #pragma once
 
 #include <numeric>
 
+#include "cpu/block_products.h"
 #include "cpu/exp.h"
 #include "cpu/softmax_rows.h"
 
@@ -44,7 +42,7 @@ template <class T>
 void clear_rows(const MatrixView& side, void* out, void* scale_out) {
   if (scale_out != nullptr) std::fill_n(static_cast<T*>(scale_out), side.rows, T(0));
   if (out == nullptr) return;
-  with_type(side.dtype, [&]<class Source>(Source*) {
+  with_source<T>(side.dtype, [&]<class Source>(Source*) {
     std::fill_n(static_cast<Source*>(out), side.rows * side.columns, Source{});
   });
 }
@@ -124,8 +122,8 @@ class SoftmaxBackward {
   static constexpr int kPanels = std::lcm(kHeight, kWidth);
   static constexpr std::int64_t kMostItems = 288 / kPanels * kPanels;
   static constexpr std::int64_t kBlockUsers = 192 / kHeight * kHeight;
-  // Between rows of G; not a power of two, since a column of it is read.
-  static constexpr int kStride = static_cast<int>(kMostItems) + 16;
+  static constexpr std::int64_t kStride = kBlockStride;  // between rows of G
+  static_assert(kMostItems < kStride);
   static constexpr std::uint32_t kEveryLane = (1U << V::kSize) - 1;
   static constexpr std::int64_t kItemBytes = 160 * 1024;
   static constexpr std::int64_t kWantedTasks = 32, kPartRows = 4;
@@ -196,7 +194,7 @@ class SoftmaxBackward {
 
   void copy_items(Block& block, std::int64_t p0, std::int64_t p1) const {
     const T* scale = static_cast<const T*>(args_.item_scale);
-    with_type(args_.item.dtype, [&]<class Source>(Source*) {
+    with_source<T>(args_.item.dtype, [&]<class Source>(Source*) {
       for (std::int64_t p = p0; p < p1; ++p) {
         item_rows(block).set(p - p0, args_.item.template at<Source>(0, p, 0),
                              args_.item.column_stride, depth_, scale == nullptr ? T(1) : scale[p]);
@@ -243,8 +241,8 @@ class SoftmaxBackward {
         if constexpr (kSkip) matters = matters || negligible != kEveryLane;
       };
       const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, i1 - i));
-      multiply<T>(PackedLeft<T>{users_.panel(i)}, RightSide<T>{block.panels + (p - p0) * depth_},
-                  depth_, rows, epilogue);
+      multiply<T, true>(PackedLeft<T>{users_.panel(i)},
+                        RightSide<T>{block.panels + (p - p0) * depth_}, depth_, rows, epilogue);
     }
   }
 
@@ -265,44 +263,33 @@ class SoftmaxBackward {
     }
   }
 
-  // In both products a panel of the right side stays in the first-level cache while the tiles of G
-  // pass by.
-  [[gnu::noinline]] void add_to_users(Block& block, std::int64_t i0, std::int64_t i1,
-                                      std::int64_t items) {
-    for (std::int64_t d = 0; d < width_; d += kWidth) {
-      const RightSide<T> right = item_rows(block).panel(d, 0);
-      for (std::int64_t i = i0; i < i1; i += kHeight) {
-        if (kSkip && !block.matters[(i - i0) / kHeight]) continue;
-        const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, i1 - i));
-        multiply<T>(LeftSide<T, 1, kStride>{block.gradients + (i - i0) * kStride}, right, items,
-                    rows, AddTile<T>{user_sums(block.run, i) + d, width_, rows});
-      }
-    }
+  void add_to_users(const Block& block, std::int64_t i0, std::int64_t i1, std::int64_t items) {
+    each_that_matters(block, i0, i1, [&](std::int64_t begin, std::int64_t end) {
+      add_toward_rows(block.gradients + (begin - i0) * kStride, end - begin, items,
+                      item_rows(block), 0, width_, user_sums(block.run, begin));
+    });
   }
 
-  void add_to_items(Block& block, std::int64_t i0, std::int64_t i1, std::int64_t items) const {
-    if constexpr (!kSkip) return add_to_items_from(block, i0, i0, i1, items);
+  void add_to_items(const Block& block, std::int64_t i0, std::int64_t i1,
+                    std::int64_t items) const {
+    each_that_matters(block, i0, i1, [&](std::int64_t begin, std::int64_t end) {
+      add_toward_columns(block.gradients + (begin - i0) * kStride, end - begin, items,
+                         users_.by_row(), begin, width_, block.item_sums);
+    });
+  }
+
+  // Calls body(begin, end) for the users of the block that starts at i0 that matter, as many tiles
+  // in a row as there are.
+  template <class F>
+  static void each_that_matters(const Block& block, std::int64_t i0, std::int64_t i1, F&& body) {
+    if constexpr (!kSkip) return body(i0, i1);
     for (std::int64_t i = i0; i < i1; i += kHeight) {
       if (!block.matters[(i - i0) / kHeight]) continue;
-      std::int64_t end = i + kHeight;  // of users that matter, one tile after another
+      std::int64_t end = i + kHeight;
       while (end < i1 && block.matters[(end - i0) / kHeight]) end += kHeight;
       end = std::min(end, i1);
-      add_to_items_from(block, i0, i, end, items);
+      body(i, end);
       i = end;
-    }
-  }
-
-  // From users [begin, end) of the block that starts at i0.
-  [[gnu::noinline]] void add_to_items_from(Block& block, std::int64_t i0, std::int64_t begin,
-                                           std::int64_t end, std::int64_t items) const {
-    const T* gradients = block.gradients + (begin - i0) * kStride;
-    for (std::int64_t d = 0; d < width_; d += kWidth) {
-      const RightSide<T> right = users_.rows_panel(d, begin);
-      for (std::int64_t p = 0; p < items; p += kHeight) {
-        const int rows = static_cast<int>(std::min<std::int64_t>(kHeight, items - p));
-        multiply<T>(LeftSide<T, kStride, 1>{gradients + p}, right, end - begin, rows,
-                    AddTile<T>{block.item_sums + p * width_ + d, width_, rows});
-      }
     }
   }
 
@@ -316,7 +303,7 @@ class SoftmaxBackward {
   // The gradients of one row from the sum over the other side: toward its scale, and the vector.
   void finish_row(const MatrixView& side, std::int64_t row, Scale scale, const T* sums, void* out,
                   void* scale_out) const {
-    with_type(side.dtype, [&]<class Source>(Source*) {
+    with_source<T>(side.dtype, [&]<class Source>(Source*) {
       if (scale_out != nullptr) {
         const Source* x = side.template at<Source>(0, row, 0);
         static_cast<T*>(scale_out)[row] = dot(x, side.column_stride, sums);

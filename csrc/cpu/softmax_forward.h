@@ -160,7 +160,8 @@ class LogSumExp {
         columns.scale_tile(x, users_.scales(i));
         add_tile(block, at, rows, p, columns, state, x);
       };
-      multiply<T>(PackedLeft<T>{users_.panel(i)}, RightSide<T>{panel}, depth_, rows, epilogue);
+      multiply<T, true>(PackedLeft<T>{users_.panel(i)}, RightSide<T>{panel}, depth_, rows,
+                        epilogue);
     }
     if constexpr (kColumns) {
       std::copy_n(state.peaks, columns.count, block.columns + p);

@@ -116,10 +116,11 @@ class PackedUsers {
         padded_(round_up(rows.size(), kHeight)),
         panels_(1, padded_ * depth_),
         scales_(1, padded_),
-        rows_(1, padded_ * width_) {
+        rows_(1, padded_ * width_),
+        by_row_{rows_.of(0), padded_} {
     executor.run(padded_ / kHeight, [&](std::int64_t tile, int) {
-      with_type(args.user.dtype,
-                [&]<class Source>(Source*) { pack<Source>(args, rows, tile * kHeight); });
+      with_source<T>(args.user.dtype,
+                     [&]<class Source>(Source*) { pack<Source>(args, rows, tile * kHeight); });
     });
   }
 
@@ -127,9 +128,7 @@ class PackedUsers {
   const T* panel(std::int64_t i) const { return panels_.of(0) + i * depth_; }
   const T* scales(std::int64_t i) const { return scales_.of(0) + i; }
   // Only where they are packed for gradients.
-  RightSide<T> rows_panel(std::int64_t column, std::int64_t i) const {
-    return {rows_.of(0) + column * padded_ + i * kWidth, kWidth};
-  }
+  const RowPanels<T>& by_row() const { return by_row_; }
 
  private:
   template <class Source>
@@ -147,14 +146,14 @@ class PackedUsers {
               : user_scale == nullptr ? T(1)
                                       : user_scale[rows.users[static_cast<std::size_t>(first + r)]];
       if (width_ > 0 && r < count) {
-        RowPanels<T>{rows_.of(0), padded_}.set(first + r, row(r), args.user.column_stride, depth_,
-                                               scale);
+        by_row_.set(first + r, row(r), args.user.column_stride, depth_, scale);
       }
     }
   }
 
   const std::int64_t depth_, width_, padded_;
   Scratch<T> panels_, scales_, rows_;
+  const RowPanels<T> by_row_;
 };
 
 // The logit of every row's own target, in the order of additions of every other tile: the same
@@ -173,14 +172,14 @@ std::vector<T> target_logits(const LogitArgs& args, const SoftmaxRows& rows,
     for (int begin = 0; begin < count; begin += kWidth) {
       const int columns = std::min(kWidth, count - begin);
       const std::int64_t* targets = rows.targets.data() + first + begin;
-      with_type(args.item.dtype, [&]<class Source>(Source*) {
+      with_source<T>(args.item.dtype, [&]<class Source>(Source*) {
         const auto row = [&](int c) { return args.item.template at<Source>(0, targets[c], 0); };
         pack_panel<kWidth, T, Source>(row, args.item.column_stride, columns, depth,
                                       panels.of(worker));
       });
       alignas(64) T sums[kHeight * kWidth];
-      multiply<T>(PackedLeft<T>{users.panel(first)}, RightSide<T>{panels.of(worker)}, depth, count,
-                  StoreTile<T>{sums});
+      multiply<T, true>(PackedLeft<T>{users.panel(first)}, RightSide<T>{panels.of(worker)}, depth,
+                        count, StoreTile<T>{sums});
       const T* scale = static_cast<const T*>(args.item_scale);
       const T* bias = static_cast<const T*>(args.item_bias);
       for (int c = 0; c < columns; ++c) {

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/simd.h"
 
@@ -105,19 +106,27 @@ inline void multiply_rows(const Left& left, const RightSide<E>& right, std::int6
 // Computes a tile of `rows` rows (1 to kHeight) over `steps` groups of d and calls
 // epilogue(Vec<Sum> (&sum)[kRows][kVectors]) once, for a kRows >= rows; what the rows beyond hold
 // is undefined, but left.at must be readable for them.
-template <class E, class Left, class Epilogue>
+//
+// Each kRows is compiled on its own, with its epilogue unrolled. Where kTall, sides are expected to
+// be many tiles high, so that what the last one wastes is little, and there are only two of them;
+// so it is in float64, which is for checks more than for speed.
+template <class E, bool kTall = std::is_same_v<E, double>, class Left, class Epilogue>
 inline void multiply(const Left& left, const RightSide<E>& right, std::int64_t steps, int rows,
                      Epilogue&& epilogue) {
-  if constexpr (Tile<E>::kHeight > 6) {
-    if (rows > 8) {
-      return multiply_rows<Tile<E>::kHeight, E>(left, right, steps, epilogue);
+  constexpr int kHeight = Tile<E>::kHeight;
+  if constexpr (kTall) {
+    if (rows > kHeight / 3) return multiply_rows<kHeight, E>(left, right, steps, epilogue);
+    multiply_rows<kHeight / 3, E>(left, right, steps, epilogue);
+  } else {
+    if constexpr (kHeight > 6) {
+      if (rows > 8) return multiply_rows<kHeight, E>(left, right, steps, epilogue);
+      if (rows > 6) return multiply_rows<8, E>(left, right, steps, epilogue);
     }
-    if (rows > 6) return multiply_rows<8, E>(left, right, steps, epilogue);
+    if (rows > 4) return multiply_rows<6, E>(left, right, steps, epilogue);
+    if (rows > 2) return multiply_rows<4, E>(left, right, steps, epilogue);
+    if (rows > 1) return multiply_rows<2, E>(left, right, steps, epilogue);
+    multiply_rows<1, E>(left, right, steps, epilogue);
   }
-  if (rows > 4) return multiply_rows<6, E>(left, right, steps, epilogue);
-  if (rows > 2) return multiply_rows<4, E>(left, right, steps, epilogue);
-  if (rows > 1) return multiply_rows<2, E>(left, right, steps, epilogue);
-  multiply_rows<1, E>(left, right, steps, epilogue);
 }
 
 // An epilogue that writes the tile to memory, [kHeight][kWidth].
