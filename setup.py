@@ -44,9 +44,14 @@ class CMakeBuild(build_ext):
             # that environment is said anew each time.
             f"-DCMAKE_MAKE_PROGRAM={ninja}",
             f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DFUSIONOPS_CUDA={os.environ.get('FUSIONOPS_CUDA') or 'auto'}",
+            f"-DFUSIONOPS_CUDA_ARCHS={os.environ.get('FUSIONOPS_CUDA_ARCHS', '')}",
         )
         jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
         self._cmake("--build", str(build), "--parallel", jobs)
+        # A library of an earlier build that this one does not make would be loaded all the same.
+        for library in (target / "fusionops" / "lib").glob("*.so"):
+            library.unlink()
         self._cmake("--install", str(build), "--prefix", str(target))
 
     def _cmake(self, *arguments: str) -> None:
