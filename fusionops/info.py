@@ -20,7 +20,16 @@ _OPERATORS = (
     "fusion_contrastive", "weighted_fusion", "attention_fusion", "bidirectional_fusion",
     "history_fusion", "mmr_rerank",
 )  # fmt: skip
-_VARIABLES = ("FUSIONOPS_ISA", "FUSIONOPS_NUM_THREADS", "OMP_NUM_THREADS")
+# Native operators that serve a public one of another name, and what CUDA C++ kernels hold at most.
+_NATIVE = {"fusion_recommend": "fusion_contract"}
+_CUDA_SIZES = {
+    "fusion_topk": "k up to 1,024",
+    "attention_fusion": "up to 32 queries and 32 tokens",
+}
+_COMPOSITION = "chunked composition of PyTorch operators"
+_VARIABLES = (
+    "FUSIONOPS_ISA", "FUSIONOPS_NUM_THREADS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
 
 
 def report() -> dict[str, Any]:
@@ -28,7 +37,7 @@ def report() -> dict[str, Any]:
     import torch
 
     import fusionops
-    from fusionops import _native
+    from fusionops import _native, cuda_library
 
     build = _native.build_info()
     return {
@@ -39,21 +48,61 @@ def report() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
-        "cuda_devices": torch.cuda.device_count(),
         "native": dict(build),
+        "cuda": {
+            "torch": torch.version.cuda or "built without CUDA",
+            "library": list(cuda_library.architectures()) or f"not built: {cuda_library.NOT_BUILT}",
+            "devices": _devices(),
+        },
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "serving": {
             **{
                 name: {
                     "cpu": f"C++ kernels ({build['isa']})",
-                    "other devices": "chunked composition of PyTorch operators",
+                    "cuda": _on_cuda(name),
+                    "other devices": _COMPOSITION,
                 }
                 for name in _OPERATORS
             },
             "Catalog": {"NumPy arrays": f"C++ kernels ({build['isa']})"},
         },
     }
+
+
+def _devices() -> dict[str, str]:
+    """The GPUs, each with who has code for it."""
+    import torch
+
+    from fusionops import cuda_library, triton
+
+    found = {}
+    for index in range(torch.cuda.device_count()):
+        capability = cuda_library.capability(index)
+        servers = {
+            "the CUDA library": cuda_library.covers(index),
+            "Triton": triton.AVAILABLE and capability >= triton.LEAST_CAPABILITY,
+        }
+        covering = [name for name, covers in servers.items() if covers]
+        found[f"cuda:{index}"] = (
+            f"{torch.cuda.get_device_name(index)}, compute capability "
+            f"{'.'.join(map(str, capability))}, served by {', '.join([*covering, 'PyTorch'])}"
+        )
+    return found
+
+
+def _on_cuda(operator: str) -> str:
+    """Who serves a GPU that the CUDA library covers; float64 is always left to PyTorch."""
+    from fusionops import cuda_library, triton
+
+    native = _NATIVE.get(operator, operator)
+    servers = []
+    if cuda_library.PATH.exists() and native in cuda_library.OPERATORS:
+        sizes = _CUDA_SIZES.get(operator)
+        servers.append("CUDA C++ kernels" + (f" ({sizes})" if sizes else ""))
+    if triton.AVAILABLE and native in triton.HOMES:
+        servers.append("Triton kernels")
+    return ", else ".join([*servers, _COMPOSITION])
 
 
 def render(values: dict[str, Any], indent: str = "") -> str:

@@ -31,6 +31,9 @@ HOMES: Mapping[str, str] = {
 }
 """The operators that have a Triton kernel, and the module of each."""
 
+LEAST_CAPABILITY = (8, 0)
+"""The compute capability of the oldest GPU that the kernels are compiled for."""
+
 AVAILABLE = importlib.util.find_spec("triton") is not None
 
 _library = torch.library.Library("fusionops_triton", "IMPL")
