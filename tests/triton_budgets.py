@@ -11,6 +11,7 @@ from typing import Any
 
 import emulator.triton
 from emulator import resources
+from triton_support import load_kernels
 
 # Shared memory that a block can have, in bytes.
 SHARED = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
@@ -22,7 +23,8 @@ class Budget:
     """A call of a host function, and what each of its kernels that is named here may need.
 
     `registers` are those of a thread, by kernel; several launches of one kernel share a number.
-    `tensor_cores` are the kernels with products for them.
+    `tensor_cores` are the kernels with products for them; with `small_tiles` those of one warp, as
+    later GPUs have them too.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Budget:
     registers: Mapping[str, int]
     tensor_cores: tuple[str, ...] = ()
     capabilities: tuple[int, ...] = tuple(SHARED)
+    small_tiles: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -49,6 +52,7 @@ def _recorded() -> Iterator[list[tuple[Any, tuple, dict[str, Any]]]]:
     """Keeps the launches made inside, and starts none of them."""
     from fusionops.triton import _launch
 
+    load_kernels()
     launches: list[tuple[Any, tuple, dict[str, Any]]] = []
 
     def record(kernel: Any, grid: Any, *args: Any, **meta: Any) -> None:

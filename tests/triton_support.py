@@ -22,12 +22,16 @@ needs_triton = pytest.mark.skipif(
 )
 
 
+def load_kernels() -> None:
+    """Loads all kernels: whoever takes the place of their launches finds them in what is loaded."""
+    for home in set(triton.HOMES.values()):
+        importlib.import_module(f"fusionops.triton.{home}")
+
+
 @contextlib.contextmanager
 def served(mode: str) -> Iterator[None]:
     """Triton's kernels serve CPU tensors, interpreted or as compiled for sm_80."""
-    # A mode finds the kernels in what is loaded.
-    for home in set(triton.HOMES.values()):
-        importlib.import_module(f"fusionops.triton.{home}")
+    load_kernels()
     with emulator.triton.mode(mode), fusionops.use_backend("triton"):
         yield
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import pytest
 from triton_budgets import SHARED, TENSOR_CORES, needs
+from triton_budgets_profiles import PROFILES
 from triton_budgets_scores import SCORES
 from triton_support import needs_triton
 
 pytestmark = needs_triton
 
-CASES = [(budget, capability) for budget in SCORES for capability in budget.capabilities]
+TABLES = [*SCORES, *PROFILES]
+CASES = [(budget, capability) for budget in TABLES for capability in budget.capabilities]
 
 
 @pytest.mark.parametrize(
@@ -25,5 +27,6 @@ def test_budget(budget, capability):
         assert each.resources.registers <= budget.registers[each.kernel], each.kernel
         assert each.resources.spill_stores == each.resources.spill_loads == 0, each.kernel
         assert each.shared <= SHARED[capability], each.kernel
-        used = TENSOR_CORES[capability] in each.resources.text
+        instruction = "mma.sync" if budget.small_tiles else TENSOR_CORES[capability]
+        used = instruction in each.resources.text
         assert used == (each.kernel in budget.tensor_cores), each.kernel
