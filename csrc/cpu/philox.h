@@ -1,14 +1,10 @@
-// Philox4x32-10: the random numbers of dropout, by their number alone.
-//
-// Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3". Word e of a
-// seed is the (e % 4)-th of the four that counter e / 4 gives, so any part of a mask can be made
-// anywhere: in the backward pass, on another thread, on another device.
+// The words of core/philox.h many at a time, and the factors that a dropout makes of them.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
+#include "core/philox.h"
 #include "cpu/simd.h"
 
 namespace fusionops::cpu::FUSIONOPS_ISA {
@@ -24,18 +20,11 @@ inline void philox_block(std::uint64_t seed, std::uint64_t first, std::uint32_t*
     state[1][i] = static_cast<std::uint32_t>(counter >> 32);
     state[2][i] = state[3][i] = 0;
   }
-  auto key0 = static_cast<std::uint32_t>(seed), key1 = static_cast<std::uint32_t>(seed >> 32);
-  for (int round = 0; round < 10; ++round) {
+  PhiloxKey key(seed);
+  for (int round = 0; round < kPhiloxRounds; ++round, key.next()) {
     for (int i = 0; i < kPhiloxCounters; ++i) {
-      const std::uint64_t even = std::uint64_t{0xD2511F53} * state[0][i];
-      const std::uint64_t odd = std::uint64_t{0xCD9E8D57} * state[2][i];
-      state[0][i] = static_cast<std::uint32_t>(odd >> 32) ^ state[1][i] ^ key0;
-      state[2][i] = static_cast<std::uint32_t>(even >> 32) ^ state[3][i] ^ key1;
-      state[1][i] = static_cast<std::uint32_t>(odd);
-      state[3][i] = static_cast<std::uint32_t>(even);
+      philox_round(key, state[0][i], state[1][i], state[2][i], state[3][i]);
     }
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
   }
   for (int i = 0; i < kPhiloxCounters; ++i) {
     for (int j = 0; j < 4; ++j) words[4 * i + j] = state[j][i];
@@ -46,9 +35,7 @@ inline void philox_block(std::uint64_t seed, std::uint64_t first, std::uint32_t*
 class Dropout {
  public:
   Dropout(double probability, std::int64_t seed)
-      : seed_(static_cast<std::uint64_t>(seed)),
-        threshold_(static_cast<std::uint32_t>(std::nearbyint(probability * (1 << 24)))),
-        factor_(probability < 1 ? 1 / (1 - probability) : 0) {}
+      : seed_(static_cast<std::uint64_t>(seed)), rule_(probability) {}
 
   // factors[i] is 0 or 1 / (1 - p), for weights [begin, begin + count) in row-major order.
   template <class T>
@@ -60,7 +47,7 @@ class Dropout {
       philox_block(seed_, static_cast<std::uint64_t>(at / 4), words);
       const std::int64_t some = std::min(count - done, kWords - skipped);
       for (std::int64_t i = 0; i < some; ++i) {
-        factors[done + i] = words[skipped + i] >> 8 >= threshold_ ? static_cast<T>(factor_) : T(0);
+        factors[done + i] = rule_.keeps(words[skipped + i]) ? static_cast<T>(rule_.factor) : T(0);
       }
       done += some;
     }
@@ -68,8 +55,7 @@ class Dropout {
 
  private:
   std::uint64_t seed_;
-  std::uint32_t threshold_;
-  double factor_;
+  DropoutRule rule_;
 };
 
 }  // namespace fusionops::cpu::FUSIONOPS_ISA
