@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import platform
 import re
@@ -39,11 +40,18 @@ def run(command: Sequence[str | Path], **options) -> str:
 
 @functools.cache
 def nvcc() -> str | None:
-    """The path of nvcc: that of CUDA_HOME, or the first on PATH."""
+    """The path of nvcc: that of CUDA_HOME, the first on PATH, or that of PyPI's packages."""
     home = os.environ.get("CUDA_HOME")
     if home and (Path(home) / "bin" / "nvcc").exists():
         return str(Path(home) / "bin" / "nvcc")
-    return shutil.which("nvcc")
+    return shutil.which("nvcc") or _packaged_nvcc()
+
+
+def _packaged_nvcc() -> str | None:
+    spec = importlib.util.find_spec("nvidia")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    found = (path for folder in folders for path in sorted(Path(folder).glob("*/bin/nvcc")))
+    return next(map(str, found), None)
 
 
 @functools.cache
@@ -70,5 +78,5 @@ def missing() -> str | None:
     if shutil.which("g++") is None:
         return "the emulator needs g++"
     if nvcc() is None:
-        return "no nvcc: set CUDA_HOME, or put nvcc on PATH"
+        return "no nvcc: set CUDA_HOME, put nvcc on PATH, or install PyPI's packages of it"
     return None
