@@ -25,6 +25,12 @@ def _flags(include: Sequence[Path], defines: Sequence[str]) -> list[str]:
     return [*(f"-I{folder}" for folder in include), *defines]
 
 
+def _key(source: Path, include: Sequence[Path], *flags: str) -> str:
+    """The hash of a file and what it includes; a copy elsewhere is the same file."""
+    words = [flag for flag in flags if not flag.startswith("-I")]
+    return objects.digest(objects.included(source, include), DEVICE_FLAGS, HOST_FLAGS, words)
+
+
 def _write_ptx(source: Path, flags: Sequence[str], output: Path) -> None:
     run([nvcc(), *DEVICE_FLAGS, "-lineinfo", *flags, "-ptx", source, "-o", output])
 
@@ -40,7 +46,7 @@ def _write_host(source: Path, flags: Sequence[str], output: Path) -> None:
 
 def _device_object(source: Path, include: Sequence[Path], flags: Sequence[str]) -> Path:
     """The kernels of a .cu, translated from its PTX."""
-    key = objects.digest(objects.included(source, include), DEVICE_FLAGS, flags)
+    key = _key(source, include, *flags)
     ptx = objects.made(f"{source.stem}-{key}.ptx", lambda path: _write_ptx(source, flags, path))
     key = objects.digest([ptx, *objects.own_files("ptx", "include")], HOST_FLAGS)
     return objects.made(f"{source.stem}-{key}.device.o", lambda path: _write_device(ptx, path))
@@ -48,7 +54,7 @@ def _device_object(source: Path, include: Sequence[Path], flags: Sequence[str]) 
 
 def _host_object(source: Path, include: Sequence[Path], flags: Sequence[str]) -> Path:
     """The host code of a .cu, as nvcc compiles it: the launches are part of what is tested."""
-    key = objects.digest(objects.included(source, include), DEVICE_FLAGS, flags)
+    key = _key(source, include, *flags)
     return objects.made(
         f"{source.stem}-{key}.host.o", lambda path: _write_host(source, flags, path)
     )
@@ -57,7 +63,7 @@ def _host_object(source: Path, include: Sequence[Path], flags: Sequence[str]) ->
 def _torch_object(source: Path, include: Sequence[Path], flags: Sequence[str]) -> Path:
     """A plain C++ file of the torch face."""
     system = [f"-isystem{runtime.torch_folder() / 'include'}", *runtime.include_flags()]
-    key = objects.digest(objects.included(source, include), HOST_FLAGS, flags)
+    key = _key(source, include, *flags)
     command = ["g++", *HOST_FLAGS, *flags, *system, "-c", source]
     return objects.made(f"{source.stem}-{key}.torch.o", lambda path: run([*command, "-o", path]))
 

@@ -73,7 +73,7 @@ def of_cuda(
 ) -> dict[str, Resources]:
     """The kernels of a .cu file on sm_`capability`, by mangled name; `text` is their SASS."""
     flags = [*_FLAGS, *(f"-I{folder}" for folder in include)]
-    key = objects.digest(objects.included(source, include), flags, capability)
+    key = objects.digest(objects.included(source, include), _FLAGS, capability)
     stem = f"resources/{source.stem}-{capability}-{key}"
 
     def compile_cubin(cubin: Path) -> None:

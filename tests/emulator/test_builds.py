@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 
@@ -49,6 +50,15 @@ def test_a_change_rebuilds_the_files_that_include_it(folder):
     assert cuda.build(sources, name="both", include=[folder]) != before
     new = built(folder) - first
     assert {name.partition("-")[0] for name in new} == {"first"}
+
+
+def test_a_copy_of_a_folder_is_not_built_again(folder, tmp_path_factory):
+    """As when a line is changed in a copy of csrc: all other files are those known already."""
+    first = cuda.build([folder / "first.cu"], name="one", include=[folder])
+    copy = tmp_path_factory.mktemp("copy")
+    for name in ("first.cu", "factor.h"):
+        shutil.copy(folder / name, copy)
+    assert cuda.build([copy / "first.cu"], name="one", include=[copy]) == first
 
 
 def test_nothing_unfinished_is_left(folder):
