@@ -206,9 +206,9 @@ def _occupancy(kernels: list[dict[str, Any]]) -> list[str]:
         text = f"{one['registers']}{spilled}; {one['blocks']}, {100 * one['share']:.0f} %"
         rows[one["kernel"]].append(text)
     text = (
-        "Of the CUDA C++ kernels on the architectures of these GPUs: the registers that ptxas gives "
-        "a thread; the blocks that fit on a multiprocessor by registers and threads, and the share "
-        "of its threads that they are. Shared memory that is asked for at the launch, by the "
+        "Of the CUDA C++ kernels on the architectures of these GPUs: the registers that ptxas "
+        "gives a thread; the blocks that fit on a multiprocessor by registers and threads, and the "
+        "share of its threads that they are. Shared memory that is asked for at the launch, by the "
         "shape, can leave room for fewer."
     )
     return ["## Occupancy", text, Table(header, list(rows.values())).markdown()]
