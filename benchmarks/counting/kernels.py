@@ -45,6 +45,10 @@ def _pairs(given: Arguments) -> int:
     return 2 * batch * user.shape[-2] * item.shape[-2] * user.shape[-1]
 
 
+def _inverse_norm(given: Arguments, results: Results) -> list[Launch]:
+    return [_launch("inverse_norm", given, results, 2 * given["x"].numel(), FP32)]
+
+
 def _matrix(given: Arguments, results: Results) -> list[Launch]:
     unit = unit_of(given["user"], given["item"])
     return [_launch("fusion_matrix", given, results, _pairs(given), unit)]
@@ -222,6 +226,7 @@ def _history_backward(given: Arguments, results: Results) -> list[Launch]:
 
 
 KERNELS: dict[str, Formula] = {
+    "inverse_norm": _inverse_norm,
     "fusion_matrix": _matrix,
     "fusion_contract": _contract,
     "fusion_topk": _topk,

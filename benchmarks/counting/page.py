@@ -21,8 +21,8 @@ from the code, and the times are what data sheets allow for them at least.
 
 * *Ours* are the launches behind the public function, glue between operators included: our kernels
   by a formula for each ([below](#our-launches)), and PyTorch's operators where there is no kernel
-  of ours (norms and their gradients). The counted call runs on fake tensors, so no size is too
-  large.
+  of ours (the gradients of norms and of lists). The counted call runs on fake tensors, so no size
+  is too large.
 * *Eager* is the eager contender of the [benchmarks](../../benchmarks/README.md), counted from the
   operators that PyTorch dispatches in the same way. For half inputs it is the reference, which
   computes in float32.
