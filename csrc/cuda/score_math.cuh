@@ -77,36 +77,46 @@ struct PlainMath {
   using Sum = ElementType;
   static constexpr int kGroup = kLanes, kDown = 32 / kLanes;
   static constexpr int kRows = kUsers / kDown, kColumns = kItems / kLanes;
+  static constexpr int kElements = kChunkBytes / static_cast<int>(sizeof(Element));
+  struct alignas(kChunkBytes) Chunk {
+    Element value[kElements];
+  };
 
   __device__ static int row(int lane, int i) { return i * kDown + lane / kLanes; }
   __device__ static int column(int lane, int j) { return j * kLanes + lane % kLanes; }
 
   __device__ static void multiply(const char* users, const char* items, int lane,
                                   Sum (&sum)[kRows][kColumns]) {
-    constexpr int kElements = kChunkBytes / static_cast<int>(sizeof(Element));
-    struct alignas(kChunkBytes) Chunk {
-      Element value[kElements];
-    };
 #pragma unroll 1  // unrolled, the loads of all chunks would be moved up, past the registers
     for (int chunk = 0; chunk < kRowBytes / kChunkBytes; ++chunk) {
-      Chunk left[kRows];
 #pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        left[i] = *reinterpret_cast<const Chunk*>(users + chunk_offset(row(lane, i), chunk));
-      }
+      for (int first = 0; first < kColumns; first += kHeld) {
+        Chunk right[kHeld];
 #pragma unroll
-      for (int j = 0; j < kColumns; ++j) {
-        const Chunk right =
-            *reinterpret_cast<const Chunk*>(items + chunk_offset(column(lane, j), chunk));
+        for (int j = 0; j < kHeld; ++j) {
+          right[j] = chunk_of(items, column(lane, first + j), chunk);
+        }
 #pragma unroll
-        for (int e = 0; e < kElements; ++e) {
+        for (int i = 0; i < kRows; ++i) {
+          const Chunk left = chunk_of(users, row(lane, i), chunk);
 #pragma unroll
-          for (int i = 0; i < kRows; ++i) {
-            sum[i][j] = fma(left[i].value[e], right.value[e], sum[i][j]);
+          for (int e = 0; e < kElements; ++e) {
+#pragma unroll
+            for (int j = 0; j < kHeld; ++j) {
+              sum[i][first + j] = fma(left.value[e], right[j].value[e], sum[i][first + j]);
+            }
           }
         }
       }
     }
+  }
+
+ private:
+  static constexpr int kHeld = 4;  // columns in registers; rows come again for the next of them
+  static_assert(kColumns % kHeld == 0);
+
+  __device__ static Chunk chunk_of(const char* slab, int row, int chunk) {
+    return *reinterpret_cast<const Chunk*>(slab + chunk_offset(row, chunk));
   }
 };
 

@@ -43,7 +43,7 @@ struct TileShape {
 template <class Element>
 using LargeTensorTile = TileShape<TensorMath<Element, 32, 128>, 4, 1, 32, 128, 2>;
 template <class Element>
-using LargePlainTile = TileShape<PlainMath<Element, 16, 128, 16>, 8, 1, 16, 128, 2>;
+using LargePlainTile = TileShape<PlainMath<Element, 16, 128, 16>, 4, 1, 16, 128, 3>;
 // Few users: the warps stand side by side along the items. Reading those is the bound then, and the
 // products with users that are not there go unnoticed.
 template <class Element>

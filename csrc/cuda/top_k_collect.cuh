@@ -11,6 +11,8 @@
 // by one step; the comparison of keys decides.
 #pragma once
 
+#include <math_constants.h>
+
 #include <cstdint>
 
 #include "core/tensor_view.h"
@@ -48,17 +50,20 @@ __device__ inline Span span_of(const std::int64_t* offsets, std::int64_t row, st
   return {begin, max(begin, min(offsets[row + 1], size))};
 }
 
+// values[at], of an array in registers.
 template <int kCount>
 __device__ float pick(const float (&values)[kCount], int at) {
-  float part[kCount];
+  if constexpr (kCount == 1) {
+    return values[0];
+  } else {
+    float half[kCount / 2];
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) part[i] = values[i];
-#pragma unroll
-  for (int half = kCount / 2; half > 0; half /= 2) {
-#pragma unroll
-    for (int i = 0; i < half; ++i) part[i] = (at & half) != 0 ? part[i + half] : part[i];
+    for (int i = 0; i < kCount / 2; ++i) {
+      const float low = values[i], high = values[i + kCount / 2];
+      half[i] = (at & (kCount / 2)) != 0 ? high : low;
+    }
+    return pick(half, at);
   }
-  return part[0];
 }
 
 template <class Shape>
@@ -66,6 +71,7 @@ class Collector {
  public:
   using Math = typename Shape::Math;
   using Sums = float[Math::kRows][Math::kColumns];
+  using Row = float[Math::kRows];                   // a number for each row of a thread
   static constexpr int kUserRow = Shape::kUserRow;  // rows of a warp
   static_assert(kPending >= Math::kGroup && kPending <= 32 && kUserRow <= 32);
 
@@ -76,6 +82,7 @@ class Collector {
       Key pending[kUserRow][kPending];
       Key floor[kUserRow];  // the k-th of the list: what is not above it is out
       int count[kUserRow];  // of pending entries
+      float threshold[kUserRow], user_scale[kUserRow];
     } warp[Shape::kWarps];
   };
 
@@ -89,21 +96,18 @@ class Collector {
         first_user_(first_user + Shape::warp_user()),
         list_(split * Shape::kAcross + static_cast<int>(threadIdx.x) / 32 % Shape::kAcross),
         plain_(problem.user_scale == nullptr && problem.item_bias == nullptr) {
-#pragma unroll
-    for (int i = 0; i < Math::kRows; ++i) {
-      const std::int64_t user = first_user_ + Math::row(lane_, i);
-      const bool scaled = user < end_user && problem.user_scale != nullptr;
-      user_scale_[i] = scaled ? problem.user_scale[user] : 1.0F;
-    }
     for (int row = 0; row < kUserRow && first_user_ + row < end_user; ++row) {
       list(row).clear(lane_);
     }
     if (lane_ < kUserRow) {
+      const std::int64_t user = first_user_ + lane_;
+      const bool scaled = user < end_user && problem.user_scale != nullptr;
       warp_.count[lane_] = 0;
-      warp_.floor[lane_] = first_user_ + lane_ < end_user ? 0 : ~Key{0};
+      warp_.floor[lane_] = 0;
+      warp_.threshold[lane_] = user < end_user ? -CUDART_INF_F : CUDART_INF_F;
+      warp_.user_scale[lane_] = scaled ? problem.user_scale[user] : 1.0F;
     }
     __syncwarp();
-    read_thresholds();
   }
 
   // Scales and biases of the tile at `place`. A scale of NaN keeps what is not there, or not
@@ -115,7 +119,7 @@ class Collector {
       float* bias = &memory_->bias[slot][c];
       *bias = 0.0F;
       if (p < 0 || !allowed_to_all(p)) {
-        *scale = __int_as_float(0x7fffffff);
+        *scale = CUDART_NAN_F;
         continue;
       }
       if (problem_.item_scale == nullptr) {
@@ -131,18 +135,23 @@ class Collector {
   __device__ void take(std::int64_t place, int slot, const Sums& sum) {
     const float *scale = memory_->scale[slot] + Shape::warp_item(),
                 *bias = memory_->bias[slot] + Shape::warp_item();
+    // Read anew for each tile: kept, they would take registers from the products.
+    float threshold[Math::kRows], by_user[Math::kRows];
+    read(warp_.threshold, threshold);
+    read(warp_.user_scale, by_user);
     bool open[Math::kRows];
     if (plain_) {
-      compare(sum, open, [&](float x, int, int column) { return __fmul_rn(x, scale[column]); });
+      compare(sum, threshold, open,
+              [&](float x, int, int column) { return __fmul_rn(x, scale[column]); });
     } else {
-      compare(sum, open, [&](float x, int i, int column) {
-        return score(x, user_scale_[i], scale[column], bias[column]);
+      compare(sum, threshold, open, [&](float x, int i, int column) {
+        return score(x, by_user[i], scale[column], bias[column]);
       });
     }
     bool any = false;
 #pragma unroll
     for (int i = 0; i < Math::kRows; ++i) any |= open[i];
-    if (__any_sync(kAllLanes, any)) append(place, scale, bias, sum, open);
+    if (__any_sync(kAllLanes, any)) append(place, scale, bias, sum, threshold, by_user, open);
   }
 
   // Brings the last pending entries into the lists.
@@ -165,32 +174,28 @@ class Collector {
     return {problem_.lists + at * problem_.chunks * 32, problem_.chunks};
   }
 
-  __device__ void read_thresholds() {
+  __device__ void read(const float (&shared)[kUserRow], Row& row) const {
 #pragma unroll
-    for (int i = 0; i < Math::kRows; ++i) {
-      const Key floor = warp_.floor[Math::row(lane_, i)];
-      const float least = score_of(floor);
-      threshold_[i] = floor == ~Key{0} ? __int_as_float(0x7f800000)
-                      : unordered()    ? nextafterf(least, -__int_as_float(0x7f800000))
-                                       : least;
-    }
+    for (int i = 0; i < Math::kRows; ++i) row[i] = shared[Math::row(lane_, i)];
   }
 
   // Whether any score of a row of this thread passes.
   template <class Score>
-  __device__ void compare(const Sums& sum, bool (&open)[Math::kRows], const Score& score) const {
+  __device__ void compare(const Sums& sum, const Row& threshold, bool (&open)[Math::kRows],
+                          const Score& score) const {
 #pragma unroll
     for (int i = 0; i < Math::kRows; ++i) open[i] = false;
 #pragma unroll
     for (int j = 0; j < Math::kColumns; ++j) {
       const int column = Math::column(lane_, j);
 #pragma unroll
-      for (int i = 0; i < Math::kRows; ++i) open[i] |= score(sum[i][j], i, column) > threshold_[i];
+      for (int i = 0; i < Math::kRows; ++i) open[i] |= score(sum[i][j], i, column) > threshold[i];
     }
   }
 
   // Appends what passes, flushing rows on the way. All lanes come here.
   __device__ void append(std::int64_t place, const float* scale, const float* bias, const Sums& sum,
+                         const Row& threshold, const Row& by_user,
                          const bool (&open)[Math::kRows]) {
     unsigned rest[Math::kRows];  // bit j: sum[i][j] passed and has not been appended
 #pragma unroll
@@ -201,7 +206,7 @@ class Collector {
       for (int j = 0; j < Math::kColumns; ++j) {
         const int column = Math::column(lane_, j);
         const bool passed =
-            score(sum[i][j], user_scale_[i], scale[column], bias[column]) > threshold_[i];
+            score(sum[i][j], by_user[i], scale[column], bias[column]) > threshold[i];
         rest[i] |= static_cast<unsigned>(passed) << j;
       }
     }
@@ -210,12 +215,11 @@ class Collector {
 #pragma unroll
       for (int i = 0; i < Math::kRows; ++i) {
         if (__any_sync(kAllLanes, rest[i] != 0)) {
-          full |= append_row(i, place, scale, bias, sum[i], user_scale_[i], rest[i]);
+          full |= append_row(i, place, scale, bias, sum[i], by_user[i], rest[i]);
         }
       }
       if (!__any_sync(kAllLanes, full)) return;
       flush_rows(kPending);
-      read_thresholds();
     }
   }
 
@@ -274,7 +278,10 @@ class Collector {
     if (unordered()) key = best.without_known(key, lane_);
     best.merge(key, lane_);
     if (lane_ == 0) {
-      warp_.floor[row] = best.keys[problem_.k - 1];
+      const Key floor = best.keys[problem_.k - 1];
+      const float least = score_of(floor);
+      warp_.floor[row] = floor;
+      warp_.threshold[row] = unordered() ? nextafterf(least, -CUDART_INF_F) : least;
       warp_.count[row] = 0;
     }
     __syncwarp();
@@ -309,7 +316,6 @@ class Collector {
   const int lane_;
   const std::int64_t end_, first_user_, list_;
   const bool plain_;
-  float user_scale_[Math::kRows], threshold_[Math::kRows];
 };
 
 }  // namespace fusionops::cuda

@@ -6,6 +6,8 @@
 // Indices take 32 bits: a catalogue has less than kMostItems items.
 #pragma once
 
+#include <math_constants.h>
+
 #include <cstdint>
 
 namespace fusionops::cuda {
@@ -25,7 +27,7 @@ __device__ inline std::uint32_t index_of(Key key) { return ~static_cast<std::uin
 
 // -inf for no entry.
 __device__ inline float score_of(Key key) {
-  if (key == 0) return -__int_as_float(0x7f800000);
+  if (key == 0) return -CUDART_INF_F;
   const auto ordered = static_cast<std::uint32_t>(key >> 32);
   return __uint_as_float(ordered >> 31 ? ordered & 0x7fffffffU : ~ordered);
 }
