@@ -36,7 +36,8 @@ struct TensorMath {
   __device__ static void multiply(const char* users, const char* items, int lane,
                                   Sum (&sum)[kRows][kColumns]) {
     const int within = lane % 8, matrix = lane / 8;
-#pragma unroll
+// In one piece, the large tile's loads of both steps would be moved up, past the registers.
+#pragma unroll(kUsers* kItems > 1024 ? 1 : 2)
     for (int step = 0; step < 2; ++step) {  // of 32 bytes of features
       std::uint32_t left[kUsers / 16][4];
 #pragma unroll
