@@ -21,8 +21,10 @@ constexpr bool safe_to_box(Result (*)(Args...)) {
   return (kSafeToBox<Args> && ...);
 }
 
-#define FUSIONOPS_IMPL(library, name)                                              \
-  static_assert(safe_to_box(&name), #name ": take double and int64_t, see above"); \
-  library.impl(#name, TORCH_BOX(&name))
+#define FUSIONOPS_IMPL_AS(library, name, function)                                    \
+  static_assert(safe_to_box(&function), name ": take double and int64_t, see above"); \
+  library.impl(name, TORCH_BOX(&function))
+
+#define FUSIONOPS_IMPL(library, name) FUSIONOPS_IMPL_AS(library, #name, name)
 
 }  // namespace fusionops::torch_face

@@ -23,6 +23,16 @@ void define_operators(Library& m) {
       "fusion_topk(Tensor user, Tensor item, SymInt k, Tensor? user_scale, Tensor? item_scale, "
       "Tensor? item_bias, Tensor? exclude_offsets, Tensor? exclude_indices, Tensor? allowed, "
       "Tensor? candidate_offsets, Tensor? candidate_indices) -> (Tensor, Tensor)");
+  // The same two for CUDA tensors of float32, which may be rounded to tf32: PyTorch's setting,
+  // which the stable ABI does not show, decides in Python which is called
+  m.def(
+      "fusion_matrix_tf32(Tensor user, Tensor item, Tensor? user_scale, Tensor? item_scale, "
+      "ScalarType? dtype) -> Tensor");
+  m.def(
+      "fusion_topk_tf32(Tensor user, Tensor item, SymInt k, Tensor? user_scale, "
+      "Tensor? item_scale, Tensor? item_bias, Tensor? exclude_offsets, Tensor? exclude_indices, "
+      "Tensor? allowed, Tensor? candidate_offsets, Tensor? candidate_indices) "
+      "-> (Tensor, Tensor)");
   // -> the sums over chosen pairs: [U, D], [P, D], [P], in the accumulation type
   m.def(
       "fusion_topk_backward(Tensor grad, Tensor indices, Tensor user, Tensor item, "

@@ -36,22 +36,37 @@ def operator(name: str, within: Callable[..., bool] | None = None) -> Callable[.
         Whether arguments are in the range of the CUDA C++ kernel.
     """
     native = getattr(torch.ops.fusionops, name).default
+    rounding = _rounding(torch.ops.fusionops, name)
     by_triton = getattr(torch.ops.fusionops_triton, name).default
     by_torch = getattr(_torch_blocks, name, None)
 
     def call(*args: Any) -> Any:
         server = backend.provider(name, args[0], within is None or within(*args))
         if server == "native":
-            return native(*args)
+            return (rounding if args[0].is_cuda and _tf32() else native)(*args)
         if server == "triton":
             return by_triton(*args)
         if server == "emulated":
-            return getattr(torch.ops.fusionops_emulated, name)(*args)
+            emulated = torch.ops.fusionops_emulated
+            return (_rounding(emulated, name) if _tf32() else getattr(emulated, name))(*args)
         if by_torch is None:
             raise RuntimeError(f"no kernel serves {name} on {args[0].device}")
         return by_torch(*args)
 
     return call
+
+
+def _rounding(namespace: Any, name: str) -> Callable[..., Any]:
+    """The operator that may round float32 to tf32: one of its own, where the CUDA library has it."""
+    if hasattr(namespace, f"{name}_tf32"):
+        name = f"{name}_tf32"
+    found: Callable[..., Any] = getattr(namespace, name).default
+    return found
+
+
+def _tf32() -> bool:
+    """Whether PyTorch is told that products of float32 may round to tf32 (Dynamo guards on it)."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def register(
@@ -65,7 +80,8 @@ def register(
     The public functions apply `function` themselves, as ``torch.func`` needs it; the same formulas
     serve a direct call of ``torch.ops.fusionops``. None: the operator has no gradient.
     """
-    for qualified in (f"{namespace}::{name}" for namespace in NAMESPACES):
+    names = [each for each in (name, f"{name}_tf32") if hasattr(torch.ops.fusionops, each)]
+    for qualified in (f"{space}::{each}" for space in NAMESPACES for each in names):
         torch.library.register_fake(qualified, fake)
         if function is not None:
             torch.library.register_autograd(

@@ -3,12 +3,12 @@
 
 #include "torch/box.h"
 #include "torch/cuda/device.h"
-#include "torch/cuda/float32.h"
 #include "torch/cuda/sides.h"
 
 namespace fusionops::torch_face {
 namespace {
 
+template <bool kAllowTf32>
 Tensor fusion_matrix(const Tensor& user, const Tensor& item, const OptionalTensor& user_scale,
                      const OptionalTensor& item_scale, const std::optional<ScalarType>& dtype) {
   const DeviceScope scope(user);
@@ -16,7 +16,7 @@ Tensor fusion_matrix(const Tensor& user, const Tensor& item, const OptionalTenso
   cuda::FusionMatrixArgs args;
   args.user = sides.user;
   args.item = sides.item;
-  args.allow_tf32 = tf32_allowed();
+  args.allow_tf32 = kAllowTf32;
   const int64_t batch = args.user.batch, users = args.user.rows, items = args.item.rows;
   const auto us = scale(user_scale, batch * users, args.user.dtype, "user_scale");
   const auto is = scale(item_scale, batch * items, args.user.dtype, "item_scale");
@@ -33,6 +33,9 @@ Tensor fusion_matrix(const Tensor& user, const Tensor& item, const OptionalTenso
 
 }  // namespace
 
-FUSIONOPS_CUDA_LIBRARY_IMPL(m) { FUSIONOPS_IMPL(m, fusion_matrix); }
+FUSIONOPS_CUDA_LIBRARY_IMPL(m) {
+  FUSIONOPS_IMPL_AS(m, "fusion_matrix", fusion_matrix<false>);
+  FUSIONOPS_IMPL_AS(m, "fusion_matrix_tf32", fusion_matrix<true>);
+}
 
 }  // namespace fusionops::torch_face

@@ -5,7 +5,6 @@
 
 #include "torch/box.h"
 #include "torch/cuda/device.h"
-#include "torch/cuda/float32.h"
 #include "torch/cuda/sides.h"
 
 namespace fusionops::torch_face {
@@ -13,6 +12,7 @@ namespace {
 
 const float* floats(const OptionalTensor& t) { return static_cast<const float*>(data(t)); }
 
+template <bool kAllowTf32>
 std::tuple<Tensor, Tensor> fusion_topk(
     const Tensor& user, const Tensor& item, int64_t k, const OptionalTensor& user_scale,
     const OptionalTensor& item_scale, const OptionalTensor& item_bias,
@@ -41,7 +41,7 @@ std::tuple<Tensor, Tensor> fusion_topk(
   args.exclude = ragged(eo, ei, users, "exclude");
   args.candidates = ragged(co, ci, users, "candidates");
   args.allowed = mask(allowed, users, items, "allowed");
-  args.allow_tf32 = tf32_allowed();
+  args.allow_tf32 = kAllowTf32;
   Tensor scores = empty_on<2>(user, {users, k}, ScalarType::Float);
   Tensor indices = empty_on<2>(user, {users, k}, ScalarType::Long);
   const Tensor scratch = empty_on<1>(user, {cuda::fusion_topk_scratch(args) / 8}, ScalarType::Long);
@@ -54,6 +54,9 @@ std::tuple<Tensor, Tensor> fusion_topk(
 
 }  // namespace
 
-FUSIONOPS_CUDA_LIBRARY_IMPL(m) { FUSIONOPS_IMPL(m, fusion_topk); }
+FUSIONOPS_CUDA_LIBRARY_IMPL(m) {
+  FUSIONOPS_IMPL_AS(m, "fusion_topk", fusion_topk<false>);
+  FUSIONOPS_IMPL_AS(m, "fusion_topk_tf32", fusion_topk<true>);
+}
 
 }  // namespace fusionops::torch_face
