@@ -57,7 +57,7 @@ def operator(name: str, within: Callable[..., bool] | None = None) -> Callable[.
 
 
 def _rounding(namespace: Any, name: str) -> Callable[..., Any]:
-    """The operator that may round float32 to tf32: one of its own, where the CUDA library has it."""
+    """The operator that may round float32 to tf32, where that is one of its own."""
     if hasattr(namespace, f"{name}_tf32"):
         name = f"{name}_tf32"
     found: Callable[..., Any] = getattr(namespace, name).default
@@ -66,7 +66,7 @@ def _rounding(namespace: Any, name: str) -> Callable[..., Any]:
 
 def _tf32() -> bool:
     """Whether PyTorch is told that products of float32 may round to tf32 (Dynamo guards on it)."""
-    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
 def register(
