@@ -66,6 +66,15 @@ def sorted_lists(
 
 
 @triton.jit
+def open_lists(keys, starts, part, i, i_there, rows, columns, WIDTH: tl.constexpr):
+    """Of each row the key of its column 0, the cursor at the run's first entry, and its key."""
+    cursor = tl.load(starts + part.to(tl.int64) * rows + i, mask=i_there, other=0)
+    # Beyond the last row, one that no key is below after any number of columns.
+    first = tl.where(i_there, i.to(tl.int64) * columns, -WIDTH - 2147483648)
+    return first, cursor, tl.load(keys + cursor)
+
+
+@triton.jit
 def mark(gone, keys, cursor, key, first, start, WIDTH: tl.constexpr):
     """Marks the entries of rows in the columns from `start` on.
 

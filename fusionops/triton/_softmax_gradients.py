@@ -27,12 +27,11 @@ from fusionops.triton._dots import (
     add_product,
     arithmetic,
     kind_of,
-    load_rows,
     power_of_two,
     splits,
 )
-from fusionops.triton._lists import Lists, mark
-from fusionops.triton._logits import Side, per_row, products, same_ids
+from fusionops.triton._lists import Lists, mark, open_lists
+from fusionops.triton._logits import Side, left_block, logits_tile, per_row, rows_of
 from fusionops.triton._softmax_loss import tiles_for
 
 _LEAST_RUN = 512  # right rows worth a program
@@ -61,189 +60,110 @@ class Softmax(NamedTuple):
 
 
 @triton.jit
-def _finish(
-    sums,
-    i,
-    there,
-    live,
-    first,
-    width,
-    vectors,
-    scale,
-    out,
-    row_stride,
-    column_stride,
-    COLUMNS: tl.constexpr,
-):
+def _finish(side, out, sums, i, there, live, first, width, COLUMNS: tl.constexpr):
     """Stores a piece of the gradients of rows, zeros for those that are not live.
 
     Returns its part of the gradients toward their scales.
     """
     columns = first + tl.arange(0, COLUMNS)
     sums = tl.where(live[:, None], sums, 0.0)
-    scaled = sums * per_row(scale, i, live, 1.0)[:, None]
+    scaled = sums * per_row(side[3], i, live, 1.0)[:, None]
     at = i.to(tl.int64)[:, None] * width + columns[None, :]
     inside = there[:, None] & (columns < width)[None, :]
     tl.store(out + at, scaled.to(out.dtype.element_ty), mask=inside)
-    x = load_rows(vectors, i, live, first, width, row_stride, column_stride, COLUMNS, tl.float32)
-    return tl.sum(x * sums, 1)
+    return tl.sum(rows_of(side, i, live, first, width, COLUMNS, tl.float32) * sums, 1)
 
 
 @triton.jit
-def _weights(grad, statistics, kept, rows, there, count, smoothing, share):
-    """Per row: peak, weight of an exponential, uniform part, weight of the target, and total."""
-    g = per_row(grad, rows, there, 0.0)
-    peak = per_row(statistics, rows, there, 0.0)
-    total = tl.load(statistics + count + rows, mask=there, other=1.0)
-    uniform = tl.zeros_like(g)
+def _weights(softmax, rows, there, count, kept, smoothing, share, skip_below, AXIS: tl.constexpr):
+    """Of a softmax by row or column, along AXIS of a tile: what stands in the formula of G.
+
+    Peak, weight of an exponential, uniform part, weight of the target, and what matters at least.
+    """
+    grad = per_row(softmax[0], rows, there, 0.0)
+    peak = per_row(softmax[1], rows, there, 0.0)
+    total = tl.load(softmax[1] + count + rows, mask=there, other=1.0)
+    uniform = tl.zeros_like(grad)
     if kept is not None:
-        uniform = g * smoothing / tl.load(kept + rows, mask=there, other=1.0)
-    return peak, g * share / total, uniform, g * (1.0 - smoothing), total
+        uniform = grad * smoothing / tl.load(kept + rows, mask=there, other=1.0)
+    return (
+        tl.expand_dims(peak, AXIS),
+        tl.expand_dims(grad * share / total, AXIS),
+        tl.expand_dims(uniform, AXIS),
+        tl.expand_dims(grad * (1.0 - smoothing), AXIS),
+        tl.expand_dims(skip_below * total, AXIS),
+    )
+
+
+@triton.jit
+def _toward_logits(z, weights, hit):
+    """The gradient toward logits by the softmax that has a target, and where it matters."""
+    peak, weight, uniform, target_weight, least = weights
+    power = tl.exp(z - peak)
+    g = power * weight - uniform - tl.where(hit, target_weight, 0.0)
+    return g, hit | ((power < least) == 0)  # so compared that NaN matters
 
 
 @triton.jit
 def _gradients_kernel(
-    left,
-    right,
-    left_scale,
-    right_scale,
-    left_bias,
-    right_bias,
-    left_ids,
-    right_ids,
-    keys,
-    starts,
-    target,
-    left_grad,
-    left_statistics,
-    right_grad,
-    right_statistics,
-    kept,
-    out,
-    out_scale,
-    out_bias,
-    L,
-    R,
-    width,
-    run,
-    smoothing,
-    share,
-    skip_below,
-    ignore_index,
-    left_row_stride,
-    left_column_stride,
-    right_row_stride,
-    right_column_stride,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    WIDTH: tl.constexpr,
-    WHOLE: tl.constexpr,
-    VECTORS: tl.constexpr,
-    FINISHED: tl.constexpr,
-    SKIP: tl.constexpr,
-    DTYPE: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    left, right, left_scale, right_scale, left_bias, right_bias, left_ids, right_ids,
+    keys, starts, target, left_grad, left_statistics, right_grad, right_statistics, kept,
+    out, out_scale, out_bias, L, R, width, run, smoothing, share, skip_below, ignore_index,
+    left_row_stride, left_column_stride, right_row_stride, right_column_stride,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, WIDTH: tl.constexpr,
+    WHOLE: tl.constexpr, VECTORS: tl.constexpr, FINISHED: tl.constexpr, SKIP: tl.constexpr,
+    DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """`out` is the gradient itself where FINISHED, else parts ``[runs, L, width]``; so is bias."""
+    left_side = (left, left_row_stride, left_column_stride, left_scale, left_bias, left_ids)
+    right_side = (right, right_row_stride, right_column_stride, right_scale, right_bias, right_ids)
     part = tl.program_id(1)
     piece = tl.program_id(2) * WIDTH
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    l_in = i < L
-    l_there = l_in
+    i_in = i < L
+    i_there = i_in
     if left_statistics is not None:
-        own = tl.load(target + i, mask=l_in, other=ignore_index)
+        own = tl.load(target + i, mask=i_in, other=ignore_index)
         # What stands in an ignored row is not read, as 0 times NaN would be NaN.
-        l_there = l_in & (own != ignore_index)
-        peak, weight, uniform, hit_weight, total = _weights(
-            left_grad, left_statistics, kept, i, l_there, L, smoothing, share
+        i_there = i_in & (own != ignore_index)
+        by_left = _weights(
+            (left_grad, left_statistics), i, i_there, L, kept, smoothing, share, skip_below, 1
         )
-    scale = per_row(left_scale, i, l_there, 1.0)
-    bias = per_row(left_bias, i, l_there, 0.0)
-    if WHOLE:
-        x = load_rows(left, i, l_there, 0, width, left_row_stride, left_column_stride, DEPTH, DTYPE)
+    block = left_block(left_side, i, i_there, width, WHOLE, DEPTH, DTYPE)
     if keys is not None:
-        cursor = tl.load(starts + part.to(tl.int64) * L + i, mask=l_in, other=0)
-        first = tl.where(l_in, i.to(tl.int64) * R, -COLUMNS - 2147483648)
-        key = tl.load(keys + cursor)
+        first, cursor, key = open_lists(keys, starts, part, i, i_in, L, R, COLUMNS)
     sums = tl.zeros([ROWS, WIDTH], tl.float32)
     bias_sums = tl.zeros([ROWS], tl.float32)
     end = min(R, part * run + run)
     for start in range(part * run, end, COLUMNS):
         j = start + tl.arange(0, COLUMNS)
-        r_there = j < end
+        j_there = j < end
         if left_statistics is None:
-            r_own = tl.load(target + j, mask=r_there, other=ignore_index)
-            r_there = r_there & (r_own != ignore_index)
-        if WHOLE:
-            y = load_rows(
-                right, j, r_there, 0, width, right_row_stride, right_column_stride, DEPTH, DTYPE
-            )
-            z = tl.dot(x, tl.trans(y), input_precision=PRECISION)
-        else:
-            z = products(
-                left,
-                right,
-                i,
-                l_there,
-                j,
-                r_there,
-                width,
-                left_row_stride,
-                left_column_stride,
-                right_row_stride,
-                right_column_stride,
-                ROWS,
-                COLUMNS,
-                DEPTH,
-                DTYPE,
-                PRECISION,
-            )
-        r_scale = per_row(right_scale, j, r_there, 1.0)
-        z = z * scale[:, None] * r_scale[None, :]
-        z += bias[:, None] + per_row(right_bias, j, r_there, 0.0)[None, :]
-        gone = tl.broadcast_to((l_there == 0)[:, None] | (r_there == 0)[None, :], [ROWS, COLUMNS])
-        if left_ids is not None:
-            gone = gone | same_ids(left_ids, right_ids, i, l_there, j, r_there)
+            j_own = tl.load(target + j, mask=j_there, other=ignore_index)
+            j_there = j_there & (j_own != ignore_index)
+        z, gone, y, j_scale = logits_tile(
+            left_side, right_side, block, i, i_there, j, j_there, width,
+            WHOLE, DEPTH, DTYPE, PRECISION,
+        )  # fmt: skip
         if keys is not None:
             gone, cursor, key = mark(gone, keys, cursor, key, first, start, COLUMNS)
-        g = tl.zeros([ROWS, COLUMNS], tl.float32)
-        if left_statistics is not None:
-            power = tl.exp(z - peak[:, None])
-            g += power * weight[:, None] - uniform[:, None]
-            hit = own[:, None] == j[None, :]
-            if SKIP:
-                matters = hit | ((power < skip_below * total[:, None]) == 0)
-            g -= tl.where(hit, hit_weight[:, None], 0.0)
         if right_statistics is not None:
-            r_peak, r_weight, r_uniform, r_hit_weight, r_total = _weights(
-                right_grad, right_statistics, kept, j, r_there, R, smoothing, share
+            by_right = _weights(
+                (right_grad, right_statistics), j, j_there, R, kept, smoothing, share, skip_below, 0
             )
-            power = tl.exp(z - r_peak[None, :])
-            g += power * r_weight[None, :]
-            if left_statistics is None:
-                g -= r_uniform[None, :]
-                hit = i[:, None] == r_own[None, :]
-                if SKIP:
-                    matters = hit | ((power < skip_below * r_total[None, :]) == 0)
-                g -= tl.where(hit, r_hit_weight[None, :], 0.0)
+        if left_statistics is not None:
+            g, matters = _toward_logits(z, by_left, own[:, None] == j[None, :])
+            if right_statistics is not None:
+                g += tl.exp(z - by_right[0]) * by_right[1]
+        else:
+            g, matters = _toward_logits(z, by_right, i[:, None] == j_own[None, :])
         g = tl.where(gone, 0.0, g)
         if out_bias is not None:
             bias_sums += tl.sum(g, 1)
         if VECTORS:
-            g = g * r_scale[None, :]
+            g = g * j_scale[None, :]
             if not WHOLE:
-                y = load_rows(
-                    right,
-                    j,
-                    r_there,
-                    piece,
-                    width,
-                    right_row_stride,
-                    right_column_stride,
-                    WIDTH,
-                    DTYPE,
-                )
+                y = rows_of(right_side, j, j_there, piece, width, WIDTH, DTYPE)
             if SKIP:
                 matters = matters & (gone == 0)
                 if tl.max(tl.max(matters.to(tl.int32), 1), 0) != 0:
@@ -251,58 +171,30 @@ def _gradients_kernel(
             else:
                 sums = add_product(sums, g, y, DTYPE, PRECISION)
     if out_bias is not None:
-        tl.store(out_bias + part.to(tl.int64) * L + i, bias_sums, mask=l_in)
-    if VECTORS:
-        if FINISHED:
-            toward_scale = _finish(
-                sums,
-                i,
-                l_in,
-                l_there,
-                piece,
-                width,
-                left,
-                left_scale,
-                out,
-                left_row_stride,
-                left_column_stride,
-                WIDTH,
-            )
-            tl.store(out_scale + i, toward_scale, mask=l_in)
-        else:
-            columns = piece + tl.arange(0, WIDTH)
-            at = (part.to(tl.int64) * L + i)[:, None] * width + columns[None, :]
-            tl.store(out + at, sums, mask=l_in[:, None] & (columns < width)[None, :])
+        tl.store(out_bias + part.to(tl.int64) * L + i, bias_sums, mask=i_in)
+    if VECTORS and FINISHED:
+        toward_scale = _finish(left_side, out, sums, i, i_in, i_there, piece, width, WIDTH)
+        tl.store(out_scale + i, toward_scale, mask=i_in)
+    elif VECTORS:
+        columns = piece + tl.arange(0, WIDTH)
+        at = (part.to(tl.int64) * L + i)[:, None] * width + columns[None, :]
+        tl.store(out + at, sums, mask=i_in[:, None] & (columns < width)[None, :])
 
 
 @triton.jit
 def _finish_kernel(
-    parts,
-    bias_parts,
-    vectors,
-    scale,
-    target,
-    out,
-    out_scale,
-    out_bias,
-    L,
-    width,
-    count,
-    ignore_index,
-    row_stride,
-    column_stride,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    VECTORS: tl.constexpr,
-):
+    parts, bias_parts, vectors, scale, target, out, out_scale, out_bias, L, width, count,
+    ignore_index, row_stride, column_stride,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, VECTORS: tl.constexpr,
+):  # fmt: skip
     """Adds the parts of a block of rows in ascending order. Users have a target, items do not."""
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = i < L
     live = there
     if target is not None:
-        own = tl.load(target + i, mask=there, other=ignore_index)
-        live = there & (own != ignore_index)
+        live = there & (tl.load(target + i, mask=there, other=ignore_index) != ignore_index)
     if VECTORS:
+        side = (vectors, row_stride, column_stride, scale)
         toward_scale = tl.zeros([ROWS], tl.float32)
         size = tl.full([], 1, tl.int64) * L * width
         for first in range(0, width, COLUMNS):
@@ -314,20 +206,7 @@ def _finish_kernel(
             for _ in range(count):
                 sums += tl.load(piece + at, mask=inside, other=0.0)
                 piece += size
-            toward_scale += _finish(
-                sums,
-                i,
-                there,
-                live,
-                first,
-                width,
-                vectors,
-                scale,
-                out,
-                row_stride,
-                column_stride,
-                COLUMNS,
-            )
+            toward_scale += _finish(side, out, sums, i, there, live, first, width, COLUMNS)
         tl.store(out_scale + i, toward_scale, mask=there)
     if bias_parts is not None:
         bias = tl.zeros([ROWS], tl.float32)
@@ -374,69 +253,29 @@ def gradients_of(
     softmax = along_left or along_right
     assert softmax is not None
     _launch.launch(
-        _gradients_kernel,
-        (blocks, runs, pieces),
-        left.vectors,
-        right.vectors,
-        left.scale,
-        right.scale,
-        left.bias,
-        right.bias,
-        left.ids,
-        right.ids,
+        _gradients_kernel, (blocks, runs, pieces),
+        left.vectors, right.vectors, left.scale, right.scale, left.bias, right.bias,
+        left.ids, right.ids,
         None if lists is None else lists.keys,
         None if lists is None else lists.starts(runs, run),
-        target,
-        None if along_left is None else along_left.grad,
-        None if along_left is None else along_left.statistics,
-        None if along_right is None else along_right.grad,
-        None if along_right is None else along_right.statistics,
-        softmax.kept,
-        parts,
-        out_scale,
-        bias_parts if bias_wanted else None,
-        rows,
-        columns,
-        width,
-        run,
-        float(softmax.smoothing),
-        softmax.share,
-        float(softmax.skip_below),
-        ignore_index,
-        *left.vectors.stride(),
-        *right.vectors.stride(),
-        ROWS=height,
-        COLUMNS=step,
-        DEPTH=depth,
-        WIDTH=piece,
-        WHOLE=whole,
-        VECTORS=wanted,
-        FINISHED=finished,
-        SKIP=softmax.skip_below > 0,
-        **meta,
-        num_warps=warps if height == most else 4,
-        num_stages=stages,
-    )
+        target, *_pair(along_left), *_pair(along_right), softmax.kept,
+        parts, out_scale, bias_parts if bias_wanted else None, rows, columns, width, run,
+        float(softmax.smoothing), softmax.share, float(softmax.skip_below), ignore_index,
+        *left.vectors.stride(), *right.vectors.stride(),
+        ROWS=height, COLUMNS=step, DEPTH=depth, WIDTH=piece, WHOLE=whole, VECTORS=wanted,
+        FINISHED=finished, SKIP=softmax.skip_below > 0, **meta,
+        num_warps=warps if height == most else 4, num_stages=stages,
+    )  # fmt: skip
     if not finished:
         _launch.launch(
-            _finish_kernel,
-            (triton.cdiv(rows, _FINISH_ROWS),),
-            parts,
-            bias_parts if bias_wanted else None,
-            left.vectors,
-            left.scale,
+            _finish_kernel, (triton.cdiv(rows, _FINISH_ROWS),),
+            parts, bias_parts if bias_wanted else None, left.vectors, left.scale,
             None if along_left is None else target,
-            out,
-            out_scale,
-            out_bias,
-            rows,
-            width,
-            runs,
-            ignore_index,
-            *left.vectors.stride(),
-            ROWS=_FINISH_ROWS,
-            COLUMNS=_FINISH_WIDTH,
-            VECTORS=wanted,
-            num_warps=4,
-        )
+            out, out_scale, out_bias, rows, width, runs, ignore_index, *left.vectors.stride(),
+            ROWS=_FINISH_ROWS, COLUMNS=_FINISH_WIDTH, VECTORS=wanted, num_warps=4,
+        )  # fmt: skip
     return out, out_scale, out_bias
+
+
+def _pair(softmax: Softmax | None) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if softmax is None else (softmax.grad, softmax.statistics)

@@ -18,9 +18,9 @@ import triton.language as tl
 from torch import Tensor
 
 from fusionops.triton import _launch
-from fusionops.triton._dots import arithmetic, kind_of, load_rows, power_of_two, splits
-from fusionops.triton._lists import Lists, mark
-from fusionops.triton._logits import Side, per_row, products, same_ids
+from fusionops.triton._dots import arithmetic, kind_of, power_of_two, splits
+from fusionops.triton._lists import Lists, mark, open_lists
+from fusionops.triton._logits import Side, left_block, logits_tile, per_row, products
 
 _LEAST_RUN = 1024  # right rows worth a program
 _ROWS = 64  # of a program that has a few operations a row
@@ -39,48 +39,18 @@ _WIDE = {"half": (128, 64, 64, 8, 3), "tf32": (64, 64, 32, 4, 3), "ieee": (64, 6
 
 @triton.jit
 def _target_kernel(
-    left,
-    right,
-    left_scale,
-    right_scale,
-    right_bias,
-    target,
-    logits,
-    L,
-    R,
-    width,
-    left_row_stride,
-    left_column_stride,
-    right_row_stride,
-    right_column_stride,
-    ROWS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    DTYPE: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    left, right, left_scale, right_scale, right_bias, target, logits, L, R, width,
+    left_row_stride, left_column_stride, right_row_stride, right_column_stride,
+    ROWS: tl.constexpr, DEPTH: tl.constexpr, DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """The logit of each row's target: the diagonal of a tile; NaN for one that is no row."""
+    left_side = (left, left_row_stride, left_column_stride)
+    right_side = (right, right_row_stride, right_column_stride)
     at = tl.arange(0, ROWS)
     i = tl.program_id(0) * ROWS + at
     j = tl.load(target + i, mask=i < L, other=-1)
     found = (j >= 0) & (j < R)
-    x = products(
-        left,
-        right,
-        i,
-        i < L,
-        j,
-        found,
-        width,
-        left_row_stride,
-        left_column_stride,
-        right_row_stride,
-        right_column_stride,
-        ROWS,
-        ROWS,
-        DEPTH,
-        DTYPE,
-        PRECISION,
-    )
+    x = products(left_side, right_side, i, i < L, j, found, width, DEPTH, DTYPE, PRECISION)
     x = tl.sum(tl.where(at[:, None] == at[None, :], x, 0.0), 1)
     x = x * per_row(left_scale, i, i < L, 1.0) * per_row(right_scale, j, found, 1.0)
     x += per_row(right_bias, j, found, 0.0)
@@ -89,82 +59,34 @@ def _target_kernel(
 
 @triton.jit
 def _rows_kernel(
-    left,
-    right,
-    left_scale,
-    right_scale,
-    right_bias,
-    left_ids,
-    right_ids,
-    keys,
-    starts,
-    origins,
-    parts,
-    L,
-    R,
-    width,
-    run,
-    left_row_stride,
-    left_column_stride,
-    right_row_stride,
-    right_column_stride,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr,
-    WHOLE: tl.constexpr,
-    DTYPE: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    left, right, left_scale, right_scale, right_bias, left_ids, right_ids, keys, starts, origins,
+    parts, L, R, width, run,
+    left_row_stride, left_column_stride, right_row_stride, right_column_stride,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, WHOLE: tl.constexpr,
+    DTYPE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """Peak and total of each left row in a run, and with origins the sum of logits less these."""
+    left_side = (left, left_row_stride, left_column_stride, left_scale, None, left_ids)
+    right_side = (right, right_row_stride, right_column_stride, right_scale, right_bias, right_ids)
     part = tl.program_id(1)
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    l_there = i < L
+    i_there = i < L
+    block = left_block(left_side, i, i_there, width, WHOLE, DEPTH, DTYPE)
+    if keys is not None:
+        first, cursor, key = open_lists(keys, starts, part, i, i_there, L, R, COLUMNS)
+    if origins is not None:
+        origin = per_row(origins, i, i_there, 0.0)
     # The lowest number, and not -inf, which minus itself is NaN.
     peak = tl.full([ROWS], -3.4028234663852886e38, tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    scale = per_row(left_scale, i, l_there, 1.0)
-    if WHOLE:
-        x = load_rows(left, i, l_there, 0, width, left_row_stride, left_column_stride, DEPTH, DTYPE)
-    if keys is not None:
-        cursor = tl.load(starts + part.to(tl.int64) * L + i, mask=l_there, other=0)
-        first = tl.where(l_there, i.to(tl.int64) * R, -COLUMNS - 2147483648)
-        key = tl.load(keys + cursor)
-    if origins is not None:
-        origin = per_row(origins, i, l_there, 0.0)
-        sums = tl.zeros([ROWS], tl.float32)
+    sums = tl.zeros([ROWS], tl.float32)
     end = min(R, part * run + run)
     for start in range(part * run, end, COLUMNS):
         j = start + tl.arange(0, COLUMNS)
-        r_there = j < end
-        if WHOLE:
-            y = load_rows(
-                right, j, r_there, 0, width, right_row_stride, right_column_stride, DEPTH, DTYPE
-            )
-            z = tl.dot(x, tl.trans(y), input_precision=PRECISION)
-        else:
-            z = products(
-                left,
-                right,
-                i,
-                l_there,
-                j,
-                r_there,
-                width,
-                left_row_stride,
-                left_column_stride,
-                right_row_stride,
-                right_column_stride,
-                ROWS,
-                COLUMNS,
-                DEPTH,
-                DTYPE,
-                PRECISION,
-            )
-        z = z * scale[:, None] * per_row(right_scale, j, r_there, 1.0)[None, :]
-        z += per_row(right_bias, j, r_there, 0.0)[None, :]
-        gone = tl.broadcast_to((j >= end)[None, :], [ROWS, COLUMNS])
-        if left_ids is not None:
-            gone = gone | same_ids(left_ids, right_ids, i, l_there, j, r_there)
+        z, gone, _, _ = logits_tile(
+            left_side, right_side, block, i, i_there, j, j < end, width,
+            WHOLE, DEPTH, DTYPE, PRECISION,
+        )  # fmt: skip
         if keys is not None:
             gone, cursor, key = mark(gone, keys, cursor, key, first, start, COLUMNS)
         if origins is not None:
@@ -174,27 +96,17 @@ def _rows_kernel(
         total = total * tl.exp(peak - risen) + tl.sum(tl.exp(z - risen[:, None]), 1)
         peak = risen
     parts += part.to(tl.int64) * 3 * L
-    tl.store(parts + i, peak, mask=l_there)
-    tl.store(parts + L + i, total, mask=l_there)
+    tl.store(parts + i, peak, mask=i_there)
+    tl.store(parts + L + i, total, mask=i_there)
     if origins is not None:
-        tl.store(parts + 2 * L + i, sums, mask=l_there)
+        tl.store(parts + 2 * L + i, sums, mask=i_there)
 
 
 @triton.jit
 def _losses_kernel(
-    parts,
-    logits,
-    target,
-    kept,
-    losses,
-    statistics,
-    L,
-    R,
-    count,
-    smoothing,
-    ignore_index,
+    parts, logits, target, kept, losses, statistics, L, R, count, smoothing, ignore_index,
     ROWS: tl.constexpr,
-):
+):  # fmt: skip
     """Losses and statistics of rows from the parts of their runs, in ascending order."""
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = i < L
@@ -255,22 +167,12 @@ def losses_of(
     smooth = label_smoothing > 0
     parts = _parts(left, right, lists, logits if smooth else None, meta)
     _launch.launch(
-        _losses_kernel,
-        (triton.cdiv(rows, _ROWS),),
-        parts,
-        logits,
-        target,
-        kept_columns(lists, left, right) if smooth else None,
-        loss,
-        statistics,
-        rows,
-        right.vectors.shape[0],
-        parts.shape[0],
-        float(label_smoothing),
-        ignore_index,
-        ROWS=_ROWS,
-        num_warps=2,
-    )
+        _losses_kernel, (triton.cdiv(rows, _ROWS),),
+        parts, logits, target, kept_columns(lists, left, right) if smooth else None,
+        loss, statistics, rows, right.vectors.shape[0], parts.shape[0],
+        float(label_smoothing), ignore_index,
+        ROWS=_ROWS, num_warps=2,
+    )  # fmt: skip
     return loss, statistics
 
 
@@ -286,26 +188,12 @@ def _target_logits(left: Side, right: Side, target: Tensor, meta: dict[str, Any]
     rows, width = left.vectors.shape
     logits = left.vectors.new_empty((rows,), dtype=torch.float32)
     _launch.launch(
-        _target_kernel,
-        (triton.cdiv(rows, _ROWS),),
-        left.vectors,
-        right.vectors,
-        left.scale,
-        right.scale,
-        right.bias,
-        target,
-        logits,
-        rows,
-        right.vectors.shape[0],
-        width,
-        *left.vectors.stride(),
-        *right.vectors.stride(),
-        ROWS=_ROWS,
-        DEPTH=power_of_two(width, 16, _WIDE[kind_of(meta)][2]),
-        **meta,
-        num_warps=4,
-        num_stages=2,
-    )
+        _target_kernel, (triton.cdiv(rows, _ROWS),),
+        left.vectors, right.vectors, left.scale, right.scale, right.bias, target, logits,
+        rows, right.vectors.shape[0], width, *left.vectors.stride(), *right.vectors.stride(),
+        ROWS=_ROWS, DEPTH=power_of_two(width, 16, _WIDE[kind_of(meta)][2]), **meta,
+        num_warps=4, num_stages=2,
+    )  # fmt: skip
     return logits
 
 
@@ -320,31 +208,13 @@ def _parts(
     runs, run = splits(blocks, columns, _LEAST_RUN, step)
     parts = left.vectors.new_empty((runs, 3, rows), dtype=torch.float32)
     _launch.launch(
-        _rows_kernel,
-        (blocks, runs),
-        left.vectors,
-        right.vectors,
-        left.scale,
-        right.scale,
-        right.bias,
-        left.ids,
-        right.ids,
+        _rows_kernel, (blocks, runs),
+        left.vectors, right.vectors, left.scale, right.scale, right.bias, left.ids, right.ids,
         None if lists is None else lists.keys,
         None if lists is None else lists.starts(runs, run),
-        origins,
-        parts,
-        rows,
-        columns,
-        width,
-        run,
-        *left.vectors.stride(),
-        *right.vectors.stride(),
-        ROWS=height,
-        COLUMNS=step,
-        DEPTH=power_of_two(width, 16, depth),
-        WHOLE=whole,
-        **meta,
-        num_warps=warps if height == most else 4,
-        num_stages=stages,
-    )
+        origins, parts, rows, columns, width, run,
+        *left.vectors.stride(), *right.vectors.stride(),
+        ROWS=height, COLUMNS=step, DEPTH=power_of_two(width, 16, depth), WHOLE=whole, **meta,
+        num_warps=warps if height == most else 4, num_stages=stages,
+    )  # fmt: skip
     return parts
