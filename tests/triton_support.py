@@ -10,7 +10,7 @@ import emulator.triton
 import pytest
 import torch
 
-import fusionops
+import fusionops.ops  # registers the operators, which tests call by their names in torch.ops
 from fusionops import triton
 
 HALVES = (torch.bfloat16, torch.float16)
