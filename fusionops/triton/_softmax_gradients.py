@@ -41,7 +41,7 @@ _FINISH_ROWS, _FINISH_WIDTH = 16, 64  # of a program that adds parts
 # sums stay in registers. Wider ones are cut, and each piece makes the logits for itself.
 _TILES = {
     "half": ((64, 128, 64, 64, 8, 3), (128, 64, 64, 128, 8, 3), (256, 64, 32, 256, 8, 3)),
-    "tf32": ((64, 64, 64, 64, 4, 3), (128, 64, 32, 128, 4, 3)),
+    "tf32": ((64, 64, 32, 64, 4, 3), (128, 64, 32, 128, 4, 3)),
     "ieee": (),
 }
 _WIDE = {"half": (64, 64, 64, 4, 3), "tf32": (64, 32, 32, 4, 3), "ieee": (64, 16, 16, 4, 2)}
