@@ -51,7 +51,7 @@ def report() -> dict[str, Any]:
         "native": dict(build),
         "cuda": {
             "torch": torch.version.cuda or "built without CUDA",
-            "library": list(cuda_library.architectures()) or f"not built: {cuda_library.NOT_BUILT}",
+            "library": list(cuda_library.architectures()) or cuda_library.NOT_BUILT,
             "devices": _devices(),
         },
         "libraries": {name: _version(name) for name in _LIBRARIES},

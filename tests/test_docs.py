@@ -6,6 +6,8 @@ import doctest
 import re
 from pathlib import Path
 
+import emulator
+import emulator.triton
 import pytest
 
 import fusionops
@@ -39,7 +41,15 @@ for part in range(100):
     np.save(f"part-{part}.npy", np.random.default_rng(part).normal(size=(3, 8)))
 ids = np.arange(300)
 """,
+    ("docs/emulator.md", 0): """
+import torch
+import fusionops
+
+user, item = torch.randn(3, 8), torch.randn(5, 8)
+""",
 }
+# Blocks that run kernels of a GPU on the CPU.
+EMULATED = {("docs/emulator.md", 0)}
 
 
 def name_of(page: Path) -> str:
@@ -104,7 +114,10 @@ def test_broken_links_are_found(tmp_path, monkeypatch):
 
 
 BLOCKS = [
-    pytest.param(name_of(page), number, code, id=f"{name_of(page)}-{number}")
+    pytest.param(
+        name_of(page), number, code, id=f"{name_of(page)}-{number}",
+        marks=[pytest.mark.emulated] if (name_of(page), number) in EMULATED else [],
+    )
     for page in DOCS
     for number, code in enumerate(
         code for language, code in FENCED.findall(page.read_text(encoding="utf-8"))
@@ -115,6 +128,8 @@ BLOCKS = [
 
 @pytest.mark.parametrize(("page", "number", "code"), BLOCKS)
 def test_python_blocks_run(page, number, code, tmp_path, monkeypatch):
+    if (page, number) in EMULATED and emulator.triton.missing() is not None:
+        pytest.skip(str(emulator.triton.missing()))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(GIVEN.get((page, number), ""), names)

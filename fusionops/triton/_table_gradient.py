@@ -86,14 +86,15 @@ def _runs(
     limit = tl.where(more, width, 0)
     first = tl.load(parts + (chunk * 2 + 1) * width + column, mask=column < limit, other=0)
     sums = tl.zeros([PARTS, WIDTH], tl.float32)
-    other = chunk + 1 + tl.arange(0, PARTS)
-    while more:
+    after = chunk + 1
+    while more:  # carries no tensor of places, which Triton 3.6 does not compile
+        other = after + tl.arange(0, PARTS)
         own = _key(keys, other * LENGTH, entries) == key
         place = parts + (other * 2)[:, None] * width + column[None, :]
         wanted = own[:, None] & (column < width)[None, :]
         sums += tl.load(place, mask=wanted, other=0)
         more = tl.min(own.to(tl.int32), 0) == 1
-        other += PARTS
+        after += PARTS
     result = (first + tl.sum(sums, 0)).to(out.dtype.element_ty)
     tl.store(out + key * width + column, result, mask=column < limit)
 
