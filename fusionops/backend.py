@@ -137,4 +137,5 @@ def serving(operator: str, tensor: Tensor, within: bool = True) -> str:
 def _runs_triton(device: torch.device, emulated: str | None) -> bool:
     if emulated is not None:
         return emulated == "triton"
-    return triton.AVAILABLE and cuda_library.capability(device.index) >= triton.LEAST_CAPABILITY
+    covered: bool = triton.covers(device.index)
+    return covered

@@ -51,7 +51,6 @@ def runs_on(built: tuple[str, ...], capability: tuple[int, int]) -> bool:
     return False
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @functools.cache
 def capability(index: int | None) -> tuple[int, int]:
     """The compute capability of a CUDA device; (0, 0) of what is not NVIDIA's."""
@@ -60,8 +59,8 @@ def capability(index: int | None) -> tuple[int, int]:
     return torch.cuda.get_device_capability(index)
 
 
+# A constant to Dynamo, which looks through a cache and would trace what is behind it.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@functools.cache
 def covers(index: int | None) -> bool:
     """Whether the library has code for a CUDA device."""
     return runs_on(architectures(), capability(index))

@@ -81,7 +81,7 @@ def _devices() -> dict[str, str]:
         capability = cuda_library.capability(index)
         servers = {
             "the CUDA library": cuda_library.covers(index),
-            "Triton": triton.AVAILABLE and capability >= triton.LEAST_CAPABILITY,
+            "Triton": triton.covers(index),
         }
         covering = [name for name, covers in servers.items() if covers]
         found[f"cuda:{index}"] = (

@@ -64,8 +64,10 @@ def _rounding(namespace: Any, name: str) -> Callable[..., Any]:
     return found
 
 
+# Dynamo cannot trace the setting, but guards on it, as on all of PyTorch's global state.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _tf32() -> bool:
-    """Whether PyTorch is told that products of float32 may round to tf32 (Dynamo guards on it)."""
+    """Whether PyTorch is told that products of float32 may round to tf32."""
     return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 import torch
 
+from fusionops import cuda_library
+
 HOMES: Mapping[str, str] = {
     "attention_fusion": "attention_fusion",
     "attention_fusion_backward": "attention_fusion",
@@ -35,6 +37,14 @@ LEAST_CAPABILITY = (8, 0)
 """The compute capability of the oldest GPU that the kernels are compiled for."""
 
 AVAILABLE = importlib.util.find_spec("triton") is not None
+
+
+# A constant to Dynamo, as `cuda_library.covers` is.
+@torch.compiler.assume_constant_result
+def covers(index: int | None) -> bool:
+    """Whether the kernels run on a CUDA device here."""
+    return AVAILABLE and cuda_library.capability(index) >= LEAST_CAPABILITY
+
 
 _library = torch.library.Library("fusionops_triton", "IMPL")
 

@@ -17,6 +17,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import fusionops
 from fusionops import fusion_matrix, fusion_recommend, fusion_topk
+from fusionops.ops import _library
 
 
 @pytest.fixture(autouse=True)
@@ -371,3 +372,17 @@ def test_meta_tensors_have_the_shape_and_dtype(operator):
         found = scores_of(operator, *[side.to("meta") for side in real])
         assert found.device.type == "meta"
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+
+
+def test_compiled_code_sees_whether_tf32_is_allowed():
+    """Who may round is chosen while tracing: the setting is guarded on."""
+    compiled = torch.compile(lambda x: x + _library._tf32(), fullgraph=True, backend="eager")
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    try:
+        for precision, allowed in (("ieee", 0), ("tf32", 1), ("ieee", 0)):
+            products.fp32_precision = precision
+            assert compiled(torch.zeros(1)) == allowed
+    finally:
+        products.fp32_precision = before
+    torch._dynamo.reset()
