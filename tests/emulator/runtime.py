@@ -71,4 +71,4 @@ def library() -> ctypes.CDLL:
 
 def last_error() -> str:
     """What the last kernel that failed did, or an empty string."""
-    return library().emulator_last_error().decode()
+    return library().emulator_last_error().decode(errors="replace")  # cut anywhere
