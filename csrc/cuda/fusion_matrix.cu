@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <type_traits>
 
 #include "cuda/launch.h"
 #include "cuda/rows_view.h"
@@ -56,21 +57,17 @@ inline constexpr int kUnit = 16 / static_cast<int>(sizeof(Sum));
 // The first `count` of a unit, in one piece where the address allows it.
 template <class Out, class Sum>
 __device__ void write_unit(const Sum (&values)[kUnit<Sum>], Out* out, int count) {
-  struct alignas(kUnit<Sum> * sizeof(Out)) Piece {
-    Out value[kUnit<Sum>];
-  };
-  Piece piece;
+  using Word = std::conditional_t<kUnit<Sum> * sizeof(Out) == 16, uint4, uint2>;
+  alignas(Word) Out piece[kUnit<Sum>];
 #pragma unroll
-  for (int i = 0; i < kUnit<Sum>; ++i) {
-    piece.value[i] = converted(values[i], static_cast<Out*>(nullptr));
-  }
-  if (count >= kUnit<Sum> && reinterpret_cast<std::uintptr_t>(out) % sizeof(Piece) == 0) {
-    *reinterpret_cast<Piece*>(out) = piece;
+  for (int i = 0; i < kUnit<Sum>; ++i) piece[i] = converted(values[i], static_cast<Out*>(nullptr));
+  if (count >= kUnit<Sum> && reinterpret_cast<std::uintptr_t>(out) % sizeof(Word) == 0) {
+    store_vector(out, *reinterpret_cast<const Word*>(piece));
     return;
   }
 #pragma unroll
   for (int i = 0; i < kUnit<Sum>; ++i) {
-    if (i < count) out[i] = piece.value[i];
+    if (i < count) out[i] = piece[i];
   }
 }
 

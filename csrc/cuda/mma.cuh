@@ -31,6 +31,19 @@ __device__ void copy_async(void* shared, const void* global, int bytes) {
   }
 }
 
+// Stores of a whole vector. Next to a path that stores the same numbers one by one, nvcc would make
+// one path of the two, and of the vector its numbers.
+__device__ inline void store_vector(void* global, uint4 value) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(global), "r"(value.x), "r"(value.y),
+               "r"(value.z), "r"(value.w)
+               : "memory");
+}
+
+__device__ inline void store_vector(void* global, uint2 value) {
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(global), "r"(value.x), "r"(value.y)
+               : "memory");
+}
+
 // Closes a group of copies.
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

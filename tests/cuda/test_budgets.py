@@ -27,6 +27,12 @@ class Budget:
     instructions: tuple[str, ...] = ()
 
 
+# Mangled names of the tiles of scores: what a warp multiplies, and how.
+LARGE_TENSOR, SMALL_TENSOR = r"TensorMathI\w+Li32ELi128EEE", r"TensorMathI\w+Li32ELi32EEE"
+LARGE_FLOAT, SMALL_FLOAT = r"PlainMathIfLi16ELi128E", r"PlainMathIfLi32ELi32E"
+STAGED = (r"LDGSTS\.E\.BYPASS\.128",)  # cp.async
+TENSOR = (r"HMMA\.16(816|88)", r"LDSM\.16\.M88\.4", *STAGED)
+FLOAT = (r"FFMA", r"LDS\.128", *STAGED)
 WIDE = (r"LDG\.E\.128", r"STG\.E\.128")
 BUDGETS = [
     Budget("attention_fusion", r"attention_kernelI.*Lb1ELi1E", 3, 96, 0, WIDE),
@@ -38,6 +44,17 @@ BUDGETS = [
     Budget("attention_fusion_backward", r"backward_kernelI.*Lb1ELi8E", 3, 255, 0, WIDE),
     Budget("attention_fusion_backward", r"backward_kernelI.*Lb0ELi4E", 3, 96),
     Budget("attention_fusion_backward", r"sum_parts_kernelI", 3, 40, 4096),
+    # Two blocks of 128 threads on a multiprocessor; four; three; four; three.
+    Budget("fusion_matrix", LARGE_TENSOR, 3, 255, 0, (*TENSOR, r"STG\.E\.128")),
+    Budget("fusion_matrix", SMALL_TENSOR, 3, 128, 0, (*TENSOR, r"STG\.E\.128")),
+    Budget("fusion_matrix", LARGE_FLOAT, 1, 168, 0, (*FLOAT, r"STG\.E\.128")),
+    Budget("fusion_matrix", SMALL_FLOAT, 1, 128, 0, (*FLOAT, r"STG\.E\.128")),
+    Budget("fusion_matrix", r"PlainMathId", 1, 168, 0, (r"DFMA", *STAGED)),
+    Budget("fusion_topk", LARGE_TENSOR, 3, 255, 0, TENSOR),
+    Budget("fusion_topk", SMALL_TENSOR, 3, 128, 0, TENSOR),
+    Budget("fusion_topk", LARGE_FLOAT, 1, 168, 0, FLOAT),
+    Budget("fusion_topk", SMALL_FLOAT, 1, 128, 0, FLOAT),
+    Budget("fusion_topk", r"merge_kernel", 1, 64),
 ]
 
 
