@@ -129,17 +129,21 @@ def built(root: Path = ROOT) -> Path:
     return build(sources(root), name="libfusionops_emulated", include=[root / "csrc"])
 
 
-@functools.cache
 def load(root: Path = ROOT):
     """`torch.ops.fusionops_emulated`: the CUDA library's operators, on CPU tensors.
 
     `root` is a folder with a copy of `csrc`, for instance one with a line changed to see which test
-    notices; a process can load one of them.
+    notices; a process can load one of them, and keeps it when its sources change.
     """
+    _load(root)
+    return torch.ops.fusionops_emulated
+
+
+@functools.cache
+def _load(root: Path) -> None:
     path = built(root)
     runtime.library()
     torch.ops.load_library(str(path))
-    return torch.ops.fusionops_emulated
 
 
 @contextlib.contextmanager
