@@ -16,8 +16,9 @@ sys.path.insert(0, str(TESTS))
 settings.register_profile("fusionops", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("fusionops")
 
-# Kernels of a GPU, run on the CPU: minutes together, so plain `pytest` leaves them out.
-EMULATED = ("cuda", "emulator", "triton")
+# Kernels of a GPU, run on the CPU: minutes together, so plain `pytest` leaves them out. (A folder
+# called triton would be taken for that package, where it is not installed.)
+EMULATED = ("cuda", "emulator", "triton_kernels")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""Modes in which the tests of ``tests/triton`` run Triton's kernels without a GPU."""
+"""Modes in which the tests of ``tests/triton_kernels`` run Triton's kernels without a GPU."""
 
 from __future__ import annotations
 
