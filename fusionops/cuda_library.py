@@ -59,8 +59,13 @@ def capability(index: int | None) -> tuple[int, int]:
     return torch.cuda.get_device_capability(index)
 
 
+@functools.cache
+def _covers(index: int | None) -> bool:
+    return runs_on(architectures(), capability(index))
+
+
 # A constant to Dynamo, which looks through a cache and would trace what is behind it.
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def covers(index: int | None) -> bool:
     """Whether the library has code for a CUDA device."""
-    return runs_on(architectures(), capability(index))
+    return _covers(index)

@@ -101,7 +101,7 @@ for name in {sorted(cuda_library.OPERATORS)!r}:
 @pytest.fixture
 def fresh_answers():
     """What was asked of another library, or of other devices, is forgotten."""
-    asked = (cuda_library.architectures, cuda_library.capability, cuda_library.covers)
+    asked = (cuda_library.architectures, cuda_library.capability, cuda_library._covers)
     for function in asked:
         function.cache_clear()
     yield
