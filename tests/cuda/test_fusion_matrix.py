@@ -160,6 +160,16 @@ def test_tf32(shape, order):
     check(found, user, item, relative=2.0**-11)
 
 
+def test_tf32_is_rounded_not_cut():
+    """To the nearest of 10 bits of mantissa, away from zero between two, on both sides."""
+    near, between = 1 + 3 * 2.0**-12, -(1 + 2.0**-11)
+    whole, rough = torch.tensor([[[1.0]]]), torch.tensor([[[near], [between], [1 + 2.0**-12]]])
+    rounded = [1 + 2.0**-10, -(1 + 2.0**-10), 1.0]
+    product = torch.ops.fusionops_emulated.fusion_matrix_tf32
+    assert product(whole, rough, None, None, None).flatten().tolist() == rounded
+    assert product(rough, whole, None, None, None).flatten().tolist() == rounded
+
+
 @pytest.fixture
 def allow_tf32():
     torch.backends.cuda.matmul.allow_tf32 = True

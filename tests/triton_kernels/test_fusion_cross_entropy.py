@@ -114,7 +114,7 @@ def test_ignored_rows_are_not_read():
 
 
 def test_indices_out_of_range():
-    """An excluded item that is none is left out; a target that is none has the loss NaN."""
+    """An excluded item that is none is left out; a target that is none gives NaN, gradients too."""
     user, item, target = normal(9, 8), normal(30, 8, seed=1), targets(9, 30)
     offsets = torch.tensor([0, 3, *[4] * 8])
     indices = torch.tensor([-1, 30, 5, 1 << 40])
@@ -124,8 +124,9 @@ def test_indices_out_of_range():
     for ours, theirs in zip(found, expected, strict=True):
         assert_bits(ours, theirs)
     target[2], target[5] = 30, -3
-    lost = call("interpreted", user, item, target, options=PLAIN)[0]
-    assert lost.isnan().nonzero().flatten().tolist() == [2, 5]
+    loss, statistics, user_grad, *_ = call("interpreted", user, item, target, options=PLAIN)
+    for lost in (loss, statistics[1], user_grad[:, 0]):
+        assert lost.isnan().nonzero().flatten().tolist() == [2, 5]
 
 
 def test_lists_that_leave_the_target_alone():

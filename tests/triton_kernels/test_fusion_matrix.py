@@ -122,3 +122,15 @@ def test_two_dtypes_meet_in_float32():
         found = PRODUCTS.fusion_matrix(user, item, None, None, torch.float32)
     truth, size = products(user, item)
     assert_within(found, truth, limit(found, truth, size))
+
+
+def test_the_row_of_a_large_stride():
+    """Offsets past 2^31 elements, in memory that nothing else touches."""
+    apart = 2**30 + 8
+    storage = torch.empty(2 * apart + 8, dtype=torch.float16)
+    item = storage.as_strided((1, 3, 4), (0, apart, 1))
+    item.copy_(torch.tensor([[[1.0, 0, 0, 0], [3.0, 4, 0, 0], [0, 0, 5, 0]]]))
+    user = torch.tensor([[[1.0, 2, 3, 0]]], dtype=torch.float16)
+    with served("compiled"):
+        found = PRODUCTS.fusion_matrix(user, item, None, None, None)
+    assert found.tolist() == [[[1, 11, 15]]]

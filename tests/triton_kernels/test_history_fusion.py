@@ -16,10 +16,11 @@ FORMS = {"mean": {}, "weights": {"weights": None}, "attention": {"query": None}}
 # Lengths of the histories, features, rows of the table.
 SIZES = {
     "short": ([3, 0, 1, 40, 0], 33, 7),
-    "parts": ([700, 0, 5], 9, 400),
+    "parts": ([1000, 0, 5], 9, 400),
     "one feature": ([2, 17], 1, 3),
     "wide": ([1, 2], 1100, 4),
 }
+COMPILED_PARTS = [800, 0, 5], 9, 40
 
 
 def case_of(form: str, lengths: list[int], features: int, table: int, listed: bool) -> Case:
@@ -46,9 +47,23 @@ def test_sizes(size, form, listed, mode, dtype):
         check(case, case.leaves(dtype), weights=rounded(dtype))
 
 
+def cut(lengths, features):
+    """Into how many parts a history is cut."""
+    from fusionops.triton import history_fusion  # needs Triton
+
+    return history_fusion._tile(len(lengths), sum(lengths), features)["PARTS"]
+
+
+def test_parts_are_parts():
+    """What the tests of this file call so: shorter ones would leave the kernels that join out."""
+    assert cut(*SIZES["parts"][:2]) > 1
+    assert cut(*COMPILED_PARTS[:2]) > 1
+    assert cut(*SIZES["short"][:2]) == 1
+
+
 @pytest.mark.parametrize("listed", [False, True], ids=["rows", "ids"])
 def test_compiled_in_parts(listed):
-    case = case_of("attention", [600, 0, 5], 9, 40, listed)
+    case = case_of("attention", *COMPILED_PARTS, listed)
     with served("compiled"):
         check(case, case.leaves(torch.bfloat16), weights=rounded(torch.bfloat16))
 
