@@ -22,7 +22,7 @@
 namespace fusionops::cpu::FUSIONOPS_ISA {
 
 // What stands in the formula above, by position in the rows of the softmax, padded to whole tiles
-// with peak +inf and weight 0.
+// with peak +inf and weight 0, and negligible whatever their exponentials are.
 template <class T>
 struct SoftmaxWeights {
   SoftmaxWeights(std::int64_t rows, std::int64_t padded)
@@ -30,7 +30,7 @@ struct SoftmaxWeights {
         row_weight(row_peak.size(), T(0)),
         uniform(row_peak.size(), T(0)),
         target_weight(static_cast<std::size_t>(rows), T(0)),
-        negligible(row_peak.size(), T(0)) {}
+        negligible(row_peak) {}
 
   std::vector<T> row_peak, row_weight, uniform, target_weight;
   std::vector<T> negligible;                  // what exp(x - row_peak) may be left out below
