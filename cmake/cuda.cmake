@@ -139,6 +139,7 @@ function(fusionops_add_cuda nvcc)
   add_library(fusionops_torch_cuda SHARED ${faces} ${objects})
   set_source_files_properties(${objects} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
   target_include_directories(fusionops_torch_cuda SYSTEM PRIVATE "${toolkit}/include")
+  target_compile_definitions(fusionops_torch_cuda PRIVATE FUSIONOPS_CUDA_FACE) # torch/unpack.h
   string(REPLACE ";" "\\;" escaped "${names}") # or CMake makes it several definitions
   set_source_files_properties("${CMAKE_SOURCE_DIR}/csrc/torch/cuda/architectures.cpp" PROPERTIES
                               COMPILE_DEFINITIONS "FUSIONOPS_CUDA_ARCHITECTURES=\"${escaped}\"")

@@ -44,7 +44,7 @@ inline ScalarType accumulator_of(DType dtype) {
 
 // The CUDA face is built a second time for the emulator (tests/emulator), with CPU tensors.
 inline void check_device(const Tensor& t, const char* name) {
-#if defined(FUSIONOPS_CUDA) && !defined(FUSIONOPS_EMULATED)
+#if defined(FUSIONOPS_CUDA_FACE) && !defined(FUSIONOPS_EMULATED)
   STD_TORCH_CHECK(t.is_cuda(), name, " must be a CUDA tensor");
 #else
   STD_TORCH_CHECK(t.is_cpu(), name, " must be a CPU tensor");

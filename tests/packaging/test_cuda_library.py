@@ -57,6 +57,13 @@ def symbols(library: Path, *options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def test_it_takes_cuda_tensors(library):
+    """And refuses others, where the CPU's library and the emulated one do the reverse."""
+    code = library.read_bytes()
+    assert b" must be a CUDA tensor" in code
+    assert b" must be a CPU tensor" not in code
+
+
 def test_it_uses_the_stable_abi_only(library):
     listing = symbols(library, "--undefined-only")
     assert "aoti_torch_" in listing
