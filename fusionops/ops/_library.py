@@ -43,7 +43,8 @@ def operator(name: str, within: Callable[..., bool] | None = None) -> Callable[.
     def call(*args: Any) -> Any:
         server = backend.provider(name, args[0], within is None or within(*args))
         if server == "native":
-            return (rounding if args[0].is_cuda and _tf32() else native)(*args)
+            rounds = rounding is not native and args[0].is_cuda and _tf32()
+            return (rounding if rounds else native)(*args)
         if server == "triton":
             return by_triton(*args)
         if server == "emulated":
