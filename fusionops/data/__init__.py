@@ -3,6 +3,7 @@
 Needs the libraries of ``fusionops[rec]`` (pyarrow, scipy, scikit-learn); torch is not imported.
 """
 
+from fusionops.data.encoded import Encoded
 from fusionops.data.entities import Entities
 from fusionops.data.ids import IdMap
 from fusionops.data.interactions import EVENT_WEIGHTS, Interactions
@@ -15,6 +16,7 @@ from fusionops.data.users import Users
 
 __all__ = [
     "EVENT_WEIGHTS",
+    "Encoded",
     "Entities",
     "IdMap",
     "InputError",
