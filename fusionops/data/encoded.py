@@ -50,7 +50,7 @@ class Encoded:
         if len(bad):
             raise ValueError(
                 f"vectors: expected finite numbers where present, got {len(bad)} rows with NaN or "
-                f"Inf, for example that of {self.ids.ids[bad[0]]!r}"
+                f"Inf, for example that of {self.ids.ids[bad[0]].item()!r}"
             )
 
     @property

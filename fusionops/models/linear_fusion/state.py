@@ -14,6 +14,8 @@ from fusionops.data.ids import Codes, IdMap
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
 from fusionops.data.report import InputWarning
+from fusionops.models.interface.histories import Histories
+from fusionops.models.interface.tables import items_from_json, items_to_json
 from fusionops.models.linear_fusion.behaviour import (
     dense_item_vectors,
     item_scales,
@@ -22,10 +24,8 @@ from fusionops.models.linear_fusion.behaviour import (
 )
 from fusionops.models.linear_fusion.cold import ColdItems
 from fusionops.models.linear_fusion.content import Content
-from fusionops.models.linear_fusion.histories import Histories
 from fusionops.models.linear_fusion.landmarks import Landmarks
 from fusionops.models.linear_fusion.parameters import Parameters
-from fusionops.models.linear_fusion.tables import items_from_json, items_to_json
 
 Floats = npt.NDArray[np.float32]
 
@@ -240,7 +240,7 @@ def _catalogue(ids: IdMap, items: Items | None) -> Items:
     if len(missing):
         warnings.warn(
             f"items: {len(missing)} of the {len(ids)} items of the interactions have no row, for "
-            f"example {ids.ids[missing[0]]!r}; they are used without content",
+            f"example {ids.ids[missing[0]].item()!r}; they are used without content",
             InputWarning,
             stacklevel=4,
         )

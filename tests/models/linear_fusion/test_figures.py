@@ -9,7 +9,7 @@ import pytest
 from fusionops.data import online_retail
 from fusionops.evaluation import EASE, CarriedEASE, evaluate, paired_difference, protocols
 from fusionops.models import LinearFusion
-from fusionops.models.linear_fusion.recency import NEXT_VISIT, Recency
+from fusionops.models.interface.recency import NEXT_VISIT, Recency
 
 DATES = protocols.ONLINE_RETAIL_DATES
 

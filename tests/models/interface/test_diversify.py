@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fusionops.models.linear_fusion.diversify import pool_size, rerank
+from fusionops.models.interface.diversify import pool_size, rerank
 
 
 def plain(scores, items, vectors, k, diversify):

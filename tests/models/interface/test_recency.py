@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusionops.models.linear_fusion.recency import NAMED, Recency, resolve
+from fusionops.models.interface.recency import NAMED, Recency, resolve
 
 
 def test_weights_follow_the_formula():

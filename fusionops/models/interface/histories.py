@@ -11,7 +11,7 @@ from scipy import sparse
 
 from fusionops.data.ids import Codes
 from fusionops.data.interactions import Interactions
-from fusionops.models.linear_fusion.recency import Recency
+from fusionops.models.interface.recency import Recency
 
 Times = npt.NDArray[np.datetime64]
 Floats = npt.NDArray[np.float32]

@@ -14,9 +14,9 @@ from scipy import sparse
 from fusionops.data.ids import Codes, IdMap
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
-from fusionops.models.linear_fusion.histories import Histories
-from fusionops.models.linear_fusion.serving import Limits, item_codes, item_lists, union
-from fusionops.models.linear_fusion.tables import HOW
+from fusionops.models.interface.histories import Histories
+from fusionops.models.interface.serving import Limits, item_codes, item_lists, union
+from fusionops.models.interface.tables import HOW
 
 Mask = npt.NDArray[np.bool_]
 
@@ -155,7 +155,7 @@ def new_items(table: Any, catalogue: Items, id: str) -> Items:
     if known.any():
         raise ValueError(
             f"table: expected items that are not in the catalogue, got {int(known.sum())} that "
-            f"are, for example {added.ids.ids[known][0]!r}"
+            f"are, for example {added.ids.ids[known][0].item()!r}"
         )
     return added
 

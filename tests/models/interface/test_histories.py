@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fusionops.data import IdMap, Interactions
-from fusionops.models.linear_fusion.histories import Histories
-from fusionops.models.linear_fusion.recency import Recency
+from fusionops.models.interface.histories import Histories
+from fusionops.models.interface.recency import Recency
 
 DAY = np.timedelta64(1, "D")
 

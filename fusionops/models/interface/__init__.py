@@ -1,0 +1,1 @@
+"""What the recommenders share: requests, histories, lists and the public interface."""

@@ -1,0 +1,362 @@
+"""What every recommender of the package can be asked, whatever it has learned from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy import sparse
+
+from fusionops.data.ids import Codes, IdMap
+from fusionops.data.items import Items
+from fusionops.data.times import as_time
+from fusionops.models.interface import diversify as mmr
+from fusionops.models.interface import requests, serving, tables
+from fusionops.models.interface.histories import Histories
+from fusionops.models.interface.recency import Recency, resolve
+from fusionops.models.interface.serving import Floats, Limits, Mask
+
+Time = str | date | datetime | np.datetime64
+Where = Mapping[str, Any] | Callable[[dict[str, Any]], bool]
+IdLists = Sequence[Any] | npt.NDArray[Any] | Mapping[Any, Sequence[Any]]
+
+
+class Shelf(Protocol):
+    """What a fitted model serves from.
+
+    Attributes
+    ----------
+    users : IdMap
+    items : Items
+        The catalogue; code p is row p of every item array.
+    histories : Histories
+        The training rows of ``users``.
+    vectors : numpy.ndarray
+        ``float32 [P, D]``: a score is the inner product of a profile with one of them.
+    users_per_item : numpy.ndarray
+        ``int64 [P]``; 0 for items without history.
+    popularity : numpy.ndarray
+        ``float32 [P]``: what users without a profile are served by.
+    """
+
+    @property
+    def users(self) -> IdMap: ...  # noqa: D102
+    @property
+    def items(self) -> Items: ...  # noqa: D102
+    @property
+    def histories(self) -> Histories: ...  # noqa: D102
+    @property
+    def vectors(self) -> Floats: ...  # noqa: D102
+    @property
+    def users_per_item(self) -> Codes: ...  # noqa: D102
+    @property
+    def popularity(self) -> Floats: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The users of one call.
+
+    Attributes
+    ----------
+    users : numpy.ndarray
+        ``int64 [U]`` codes, -1 for users that the model has not seen.
+    histories : Histories
+        What each of them has had, up to the moment asked for.
+    pairs : scipy.sparse.csr_array
+        ``float32 [U, P]``, each pair of the histories once, with its weight in the profile.
+    """
+
+    users: Codes
+    histories: Histories
+    pairs: sparse.csr_array
+
+
+class Recommender(ABC):
+    """Lists, scores and similar items from item vectors and user profiles."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def _shelf(self) -> Shelf:
+        """What was fitted; RuntimeError where nothing was."""
+
+    @abstractmethod
+    def _profiles(self, asked: Asked) -> tuple[Floats, Mask]:
+        """Profiles, ``float32 [U, D]``, and who has one, ``bool [U]``."""
+
+    def recommend(
+        self,
+        users: Sequence[Any] | npt.NDArray[Any],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        exclude: IdLists | None = None,
+        candidates: IdLists | None = None,
+        item_filter: Where | None = None,
+        recency: Recency | str | None = "auto",
+        at: Time | None = None,
+        diversify: float = 0.0,
+    ) -> pa.Table:
+        """The k best items for each user.
+
+        Parameters
+        ----------
+        users : sequence of ids
+            Users that the model has not seen are served by popularity, and ``how`` says so.
+        k : int
+            Length of the lists; shorter where fewer items may be recommended.
+        exclude_seen : bool
+            Leave out the items of the user's history.
+        exclude : sequence of item ids, or mapping of user to item ids, optional
+            Never recommended, to anyone or to that user.
+        candidates : sequence of item ids, or mapping of every user to item ids, optional
+            Only these are ranked.
+        item_filter : mapping or callable, optional
+            Only items whose columns satisfy it, see :meth:`fusionops.data.Items.filter`.
+        recency : {"auto", "next_visit", "basket"} or Recency or None
+            How fast older items of a history fade: the question asked. ``"auto"`` is
+            ``"next_visit"`` where the interactions had times, else None, no fading.
+        at : time, optional
+            Answer as of that moment: later rows of the histories are not looked at, and ages in
+            days end there.
+        diversify : float
+            Weight of variety in [0, 1], one minus the trade-off of maximal marginal relevance:
+            0 ranks by score alone, 0.3 is a mild choice.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``user``, ``item``, ``rank`` (from 1), ``score``, ``how``: ``history`` (from what users
+            did with the item), ``content`` (nobody has had the item, or nothing of the history:
+            from what it is like) or ``popularity`` (there is no history). A popularity score is a
+            number of users and not comparable with the others.
+        """
+        shelf = self._shelf
+        labels, codes = requests.user_ids(users, shelf.users)
+        limits = requests.Request(exclude_seen, exclude, candidates, item_filter)
+        histories = shelf.histories.of(codes)
+        asked = self._asked(codes, histories, recency, at)
+        return self._table(labels, asked, k, limits, diversify)
+
+    def recommend_for(
+        self,
+        histories: Mapping[Any, Sequence[Any]] | Sequence[Sequence[Any]] | pa.Table,
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        exclude: IdLists | None = None,
+        candidates: IdLists | None = None,
+        item_filter: Where | None = None,
+        recency: Recency | str | None = "auto",
+        at: Time | None = None,
+        diversify: float = 0.0,
+    ) -> pa.Table:
+        """The k best items for histories of users that the model need not have seen.
+
+        Parameters
+        ----------
+        histories : mapping of label to item ids, sequence of item ids, or pyarrow.Table
+            Each oldest first. Without labels they are 0, 1, ...; a table has the columns ``user``
+            and ``item``, and ``time`` if their order matters.
+        k, exclude_seen, exclude, candidates, item_filter, recency, at, diversify
+            As for :meth:`recommend`.
+
+        Raises
+        ------
+        KeyError, InputError
+            A history holds an item that the model does not know.
+        """
+        labels, ragged = requests.given_histories(histories, self._shelf.items.ids)
+        limits = requests.Request(exclude_seen, exclude, candidates, item_filter)
+        strangers = np.full(len(labels), -1, np.int64)
+        asked = self._asked(strangers, ragged, recency, at)
+        return self._table(labels, asked, k, limits, diversify)
+
+    def rank(
+        self,
+        users: Codes,
+        k: int,
+        *,
+        candidates: Codes | None = None,
+        exclude_seen: bool = True,
+        recency: Recency | str | None = "auto",
+        at: Time | None = None,
+    ) -> tuple[Floats, Codes]:
+        """As :meth:`recommend`, from codes to codes, for evaluation.
+
+        Parameters
+        ----------
+        users : numpy.ndarray
+            ``int64 [U]`` codes of ``interactions.users``.
+        candidates : numpy.ndarray, optional
+            ``int64`` codes of the items to rank; by default the catalogue.
+
+        Returns
+        -------
+        scores, items : numpy.ndarray
+            ``float32`` and ``int64 [U, k]``; ties by the lower code, padded with -inf and -1.
+        """
+        shelf = self._shelf
+        users = np.asarray(users, dtype=np.int64)
+        if len(users) and not (users.min() >= 0 and users.max() < len(shelf.users)):
+            raise ValueError(
+                f"users: expected codes in 0..{len(shelf.users) - 1}, "
+                f"got {users.min()}..{users.max()}"
+            )
+        allowed = None
+        if candidates is not None:
+            allowed = np.zeros(len(shelf.items), dtype=bool)
+            allowed[np.asarray(candidates, dtype=np.int64)] = True
+        requests.check_k(k)
+        asked = self._asked(users, shelf.histories.of(users), recency, at)
+        limits = Limits(allowed, asked.pairs if exclude_seen else None)
+        return self._ranked(asked, *self._profiles(asked), k, limits)
+
+    def similar_items(
+        self,
+        items: Any,
+        k: int = 10,
+        *,
+        candidates: Sequence[Any] | None = None,
+        item_filter: Where | None = None,
+    ) -> pa.Table:
+        """The items nearest to an item, by the cosine in S_PP.
+
+        Parameters
+        ----------
+        items : id or sequence of ids
+        k, candidates, item_filter
+            As for :meth:`recommend`.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``item``, ``similar``, ``rank``, ``score`` (cosine).
+        """
+        shelf = self._shelf
+        requests.check_k(k)
+        ids = items if isinstance(items, (list, tuple, np.ndarray)) else [items]
+        codes = serving.item_codes("items", ids, shelf.items.ids)
+        request = requests.Request(False, None, candidates, item_filter)
+        limits = request.limits(shelf.items, codes, None)
+        itself = sparse.csr_array(
+            (np.ones(len(codes), np.float32), codes, np.arange(len(codes) + 1)),
+            shape=(len(codes), len(shelf.items)),
+        )
+        scores, similar = serving.top_k(
+            shelf.vectors[codes],
+            shelf.vectors,
+            k,
+            Limits(limits.allowed, itself),
+            normalization="cosine",
+        )
+        return tables.similar_table(shelf.items.ids, codes, scores, similar)
+
+    def score(
+        self,
+        pairs: pa.Table | Mapping[str, Any] | Sequence[tuple[Any, Any]],
+        *,
+        recency: Recency | str | None = "auto",
+        at: Time | None = None,
+    ) -> pa.Table:
+        """The scores of given pairs, seen ones too.
+
+        Parameters
+        ----------
+        pairs : pyarrow.Table or mapping of columns, or sequence of tuples
+            Columns ``user`` and ``item``, or tuples of both.
+        recency, at
+            As for :meth:`recommend`.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``user``, ``item``, ``score``, ``how``, in the order given.
+        """
+        shelf = self._shelf
+        users, items = requests.pair_columns(pairs)
+        labels, codes = requests.user_ids(users, shelf.users)
+        distinct, row = np.unique(codes, return_inverse=True)
+        item = serving.item_codes("pairs", items, shelf.items.ids)
+        asked = self._asked(distinct, shelf.histories.of(distinct), recency, at)
+        profiles, known = self._profiles(asked)
+        scores = np.where(
+            known[row],
+            np.einsum("nd,nd->n", profiles[row], shelf.vectors[item]),
+            shelf.popularity[item],
+        )
+        how = requests.how(asked.pairs, known, shelf.users_per_item)
+        return pa.table(
+            {
+                "user": pa.array(labels),
+                "item": pa.array(shelf.items.ids.decode(item)),
+                "score": pa.array(scores.astype(np.float32)),
+                "how": tables.how_column(how(row, item)),
+            }
+        )
+
+    @property
+    def items(self) -> Items:
+        """The catalogue; code p is row p of ``item_vectors``."""
+        return self._shelf.items
+
+    @property
+    def users(self) -> IdMap:
+        """The users that it was fitted on."""
+        return self._shelf.users
+
+    @property
+    def item_vectors(self) -> Floats:
+        """``float32 [P, D]``, for example for a Catalog. Do not write to it."""
+        return self._shelf.vectors
+
+    def _asked(
+        self,
+        users: Codes,
+        histories: Histories,
+        recency: Recency | str | None,
+        at: Time | None,
+    ) -> Asked:
+        """Histories as of a moment, and their weighted pairs."""
+        moment = None if at is None else as_time(at)
+        if moment is not None:
+            histories = histories.until(moment)
+        chosen = resolve(recency, ordered=histories.ordered)
+        pairs = histories.pairs(len(self._shelf.items), chosen, moment)
+        return Asked(users, histories, pairs)
+
+    def _ranked(
+        self, asked: Asked, profiles: Floats, known: Mask, k: int, limits: Limits
+    ) -> tuple[Floats, Codes]:
+        """The k best items of each user; models with a second stage put it here."""
+        shelf = self._shelf
+        return serving.top_k_or_popular(profiles, known, shelf.vectors, shelf.popularity, k, limits)
+
+    def _table(
+        self,
+        labels: npt.NDArray[Any],
+        asked: Asked,
+        k: int,
+        request: requests.Request,
+        diversify: float,
+    ) -> pa.Table:
+        shelf = self._shelf
+        requests.check_k(k)
+        requests.check_diversify(diversify)
+        limits = request.limits(shelf.items, labels, asked.pairs)
+        profiles, known = self._profiles(asked)
+        pool = k if diversify == 0 else mmr.pool_size(k, len(shelf.items))
+        scores, items = self._ranked(asked, profiles, known, pool, limits)
+        if diversify > 0:
+            scores, items = mmr.rerank(scores, items, shelf.vectors, k, diversify)
+        how = requests.how(asked.pairs, known, shelf.users_per_item)
+        row = np.arange(len(labels))[:, None]
+        return tables.lists_table(labels, shelf.items.ids, scores, items, how(row, items))
