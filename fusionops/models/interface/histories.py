@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ class Histories:
         ``datetime64[ns] [n]``, not falling within a user.
     ordered : bool
         Whether the order of the rows means anything.
+    events : numpy.ndarray or None
+        ``int64 [n]``, the kind of each event, for models that tell them apart.
     """
 
     offsets: Codes
@@ -40,11 +42,22 @@ class Histories:
     weights: Floats
     times: Times | None = None
     ordered: bool = True
+    events: Codes | None = None
 
     @classmethod
-    def from_interactions(cls, interactions: Interactions) -> Histories:
-        """The rows of each user by time; without times their order means nothing."""
+    def from_interactions(cls, interactions: Interactions, kinds: Sequence[str] = ()) -> Histories:
+        """The rows of each user by time; without times their order means nothing.
+
+        Parameters
+        ----------
+        kinds : sequence of str
+            The kinds of event, which ``events`` index.
+        """
         rows = interactions.ordered()
+        events = None
+        if kinds and rows.event is not None:
+            names, which = np.unique(rows.event, return_inverse=True)
+            events = np.array([kinds.index(str(name)) for name in names], np.int64)[which]
         count = np.bincount(rows.user, minlength=len(rows.users))
         return cls(
             np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
@@ -52,6 +65,7 @@ class Histories:
             rows.weight,
             rows.time,
             rows.time is not None,
+            events,
         )
 
     @classmethod
@@ -82,6 +96,17 @@ class Histories:
         kept = self.times <= at
         before = np.concatenate([[0], np.cumsum(kept)])
         return self._rows(np.flatnonzero(kept), before[self.offsets].astype(np.int64))
+
+    def distinct(self, n_items: int) -> Histories:
+        """Each item once a user and kind of event, where it came last."""
+        user = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        key = user * n_items + self.items
+        if self.events is not None:
+            key = key * (int(self.events.max(initial=0)) + 1) + self.events
+        last = len(key) - 1 - np.unique(key[::-1], return_index=True)[1]
+        rows = np.sort(last)
+        counts = np.bincount(user[rows], minlength=len(self))
+        return self._rows(rows, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
     def pairs(
         self, n_items: int, recency: Recency | None = None, at: np.datetime64 | None = None
@@ -127,4 +152,5 @@ class Histories:
 
     def _rows(self, rows: npt.NDArray[np.integer], offsets: Codes) -> Histories:
         times = None if self.times is None else self.times[rows]
-        return Histories(offsets, self.items[rows], self.weights[rows], times, self.ordered)
+        events = None if self.events is None else self.events[rows]
+        return Histories(offsets, self.items[rows], self.weights[rows], times, self.ordered, events)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from scipy import sparse
 from fusionops.data.ids import Codes, IdMap
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
-from fusionops.data.report import InputWarning
+from fusionops.models.interface.catalogue import catalogue_of, check_interactions
 from fusionops.models.interface.histories import Histories
 from fusionops.models.interface.tables import items_from_json, items_to_json
 from fusionops.models.linear_fusion.behaviour import (
@@ -133,9 +132,9 @@ class State:
 
 def fit_state(interactions: Interactions, items: Items | None, parameters: Parameters) -> State:
     """Fit on interactions over the catalogue ``interactions.items``; see :class:`LinearFusion`."""
-    _check(interactions)
+    check_interactions(interactions)
     histories = Histories.from_interactions(interactions)
-    catalogue = _catalogue(interactions.items, items)
+    catalogue = catalogue_of(interactions.items, items)
     pairs = histories.pairs(len(catalogue))
     pairs.eliminate_zeros()
     users_per_item = np.bincount(pairs.indices, minlength=len(catalogue)).astype(np.int64)
@@ -209,39 +208,3 @@ def _cold_arrays(
     # An item that nobody has yet comes behind every item that somebody has.
     largest = np.float32(np.log1p(users_per_item.max()))
     return vectors, np.clip(log, 0, largest) / (largest + 1)
-
-
-def _check(interactions: Interactions) -> None:
-    if not isinstance(interactions, Interactions):
-        raise TypeError(
-            f"interactions: expected Interactions, got {type(interactions).__name__}; "
-            "make them with Interactions.from_table"
-        )
-    if len(interactions) == 0:
-        raise ValueError("interactions: expected at least one row, got none")
-    low = float(interactions.weight.min())
-    if not (np.isfinite(interactions.weight).all() and low >= 0):
-        raise ValueError(f"interactions: expected finite weights of at least 0, got {low}")
-    if not interactions.weight.any():
-        raise ValueError("interactions: expected a weight above 0, got none")
-
-
-def _catalogue(ids: IdMap, items: Items | None) -> Items:
-    """The items of the catalogue in the order of their codes, missing rows empty."""
-    if items is None:
-        return Items(ids)
-    if not isinstance(items, Items):
-        raise TypeError(
-            f"items: expected Items, got {type(items).__name__}; make them with Items.from_table"
-        )
-    if items.ids is ids:
-        return items
-    missing = np.flatnonzero(items.ids.encode(ids.ids, unknown="mark") < 0)
-    if len(missing):
-        warnings.warn(
-            f"items: {len(missing)} of the {len(ids)} items of the interactions have no row, for "
-            f"example {ids.ids[missing[0]].item()!r}; they are used without content",
-            InputWarning,
-            stacklevel=4,
-        )
-    return items.take(ids, missing="empty")
