@@ -1,9 +1,11 @@
 """Tables to arrays: interactions, items, users, reviews, and their splits.
 
-Needs the libraries of ``fusionops[rec]`` (pyarrow, scipy, scikit-learn); torch is not imported.
+Needs the libraries of ``fusionops[rec]`` (pyarrow, safetensors, scipy, scikit-learn); torch is not
+imported.
 """
 
 from fusionops.data.encoded import Encoded
+from fusionops.data.encoded_file import load_features
 from fusionops.data.entities import Entities
 from fusionops.data.ids import IdMap
 from fusionops.data.interactions import EVENT_WEIGHTS, Interactions
@@ -28,5 +30,6 @@ __all__ = [
     "Reviews",
     "Split",
     "Users",
+    "load_features",
     "read_table",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -85,6 +86,33 @@ class Encoded:
             np.concatenate([self.present, other.present]),
             self.source,
         )
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, which appears whole or not at all.
+
+        Raises
+        ------
+        IsADirectoryError
+            The path is a folder.
+        """
+        from fusionops.data.encoded_file import write_encoded
+
+        write_encoded(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Encoded:
+        """Read what :meth:`save` or ``fusionops encode`` has written.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        ValueError
+            It is something else, of another version, or damaged.
+        """
+        from fusionops.data.encoded_file import read_encoded
+
+        return read_encoded(path)[0]
 
     def __len__(self) -> int:
         return len(self.ids)
