@@ -1,4 +1,4 @@
-"""The ``fusionops`` command: quickstart, fit, evaluate, recommend, bench, info.
+"""The ``fusionops`` command: quickstart, encode, fit, evaluate, recommend, bench, info.
 
 Nothing heavy is imported before a command needs it, so that ``fusionops --help`` is quick.
 """

@@ -36,6 +36,50 @@ def quickstart(
 
 
 @app.command()
+def encode(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Items, users or reviews: .parquet, .csv or .tsv."),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the vectors, NAME.safetensors each.")
+    ],
+    text: Annotated[list[str] | None, options.models("text", "Texts")] = None,
+    image: Annotated[list[str] | None, options.models("image", "Paths of pictures")] = None,
+    audio: Annotated[list[str] | None, options.models("audio", "Paths of sound files")] = None,
+    id_column: Annotated[
+        str, typer.Option("--id-column", "--item-id-column", metavar="NAME", help="Ids.")
+    ] = "item",
+    join: Annotated[
+        bool, typer.Option("--join", help="Join the texts of rows of one id, as of reviews.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="The most things in a batch.")] = 64,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda. Default: a GPU where there is one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn texts, pictures and sounds into vectors, once each, by pretrained models.
+
+    What is in DIR already is used again where neither the content nor the model has changed, and a
+    run that was stopped goes on where it was.
+    """
+    with sentences():
+        from fusionops.cli.encode import run
+
+        run(
+            file,
+            out,
+            {"text": text or (), "image": image or (), "audio": audio or ()},
+            id_column=id_column,
+            join=join,
+            batch_size=batch,
+            device=device,
+            as_json=as_json,
+        )
+
+
+@app.command()
 def fit(
     context: typer.Context,
     interactions: options.InteractionsFile,

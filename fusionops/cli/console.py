@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from fusionops.data.report import InputWarning, Report
 
@@ -20,6 +29,10 @@ WIDTH = 110
 
 Step = Callable[[str], None]
 """Called with what begins now; each call is one step of the progress bar."""
+
+
+Count = Callable[[str, int, int], None]
+"""Called with what is counted, how many of it are done, and how many there are."""
 
 
 def stdout() -> Console:
@@ -98,3 +111,36 @@ def progress(total: int) -> Iterator[Step]:
 
         yield step
         bar.update(task, completed=total)
+
+
+@contextmanager
+def counting() -> Iterator[Count]:
+    """A bar on stderr for each thing counted, or a line a tenth where stderr is no terminal."""
+    console = stderr()
+    if not console.is_terminal:
+        tenths: dict[str, int] = {}
+
+        def line(what: str, done: int, total: int) -> None:
+            tenth = 10 * done // max(total, 1)
+            if tenths.get(what) != tenth:
+                tenths[what] = tenth
+                print(f"[{done:,}/{total:,}] {what}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def count(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield count

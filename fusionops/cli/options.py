@@ -61,6 +61,15 @@ CategoryColumns = Annotated[
 ]
 
 
+def models(modality: str, what: str) -> Any:
+    """The option of a modality of ``fusionops encode``."""
+    return typer.Option(
+        f"--{modality}",
+        metavar="[NAME:]COLUMN=MODEL",
+        help=f"{what}, by a model: a folder or an id on the Hugging Face hub; repeat.",
+    )
+
+
 def assignments(option: str, values: Sequence[str]) -> list[tuple[str, str]]:
     """``NAME=VALUE`` texts as pairs.
 

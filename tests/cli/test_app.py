@@ -27,7 +27,7 @@ assert not heavy, heavy
 """
     result = python(code)
     assert result.returncode == 0, result.stderr
-    for command in ("quickstart", "fit", "evaluate", "recommend", "bench", "info"):
+    for command in ("quickstart", "encode", "fit", "evaluate", "recommend", "bench", "info"):
         assert command in result.stdout
 
 
