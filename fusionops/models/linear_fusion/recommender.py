@@ -123,6 +123,11 @@ class LinearFusion(Recommender):
             raise ValueError(f"{path} is damaged or incomplete: {error}") from None
         return model
 
+    @property
+    def item_scale(self) -> Floats:
+        """``float32 [P]``, with which an item enters a profile. Do not write to it."""
+        return self._state.item_scale
+
     def __repr__(self) -> str:
         if self._fitted is None:
             return "LinearFusion(not fitted)"

@@ -1,0 +1,110 @@
+"""The tokens of an entity to its one profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
+from fusionops.nn import AttentionFusion, DeepFusion, WeightedFusion
+
+
+class ProfileFusion(nn.Module):
+    r"""Fuses named tokens, of which some may be missing, into one vector.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One for each token, in order.
+    config : FusionRecommenderConfig
+        ``fusion``, ``dim`` and what goes with them.
+    residual : str, optional
+        The name of the token that also goes past the fusion:
+        ``profile = token + gate * fused``, the gate learned. (Skip connection with a learned gate:
+        Bachlechner et al. (2021), "ReZero is all you need".)
+
+    Notes
+    -----
+    Shapes: tokens ``[N, M, D]`` and a bool mask ``[N, M]`` to ``[N, D]``. An entity with no token
+    gets zeros.
+    """
+
+    gate: nn.Parameter | None
+
+    def __init__(
+        self, names: Sequence[str], config: FusionRecommenderConfig, residual: str | None
+    ) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        dim = config.dim
+        self.kind = nn.Parameter(torch.empty(len(self.names), dim))
+        self.blocks = nn.ModuleList()
+        self.pool: nn.Module
+        if config.fusion == "weighted":
+            self.pool = WeightedFusion(len(self.names), dim)
+        elif config.fusion == "attention":
+            self.pool = AttentionFusion(dim, config.num_heads, num_queries=1)
+        else:
+            for layer in range(config.num_layers):
+                last = layer == config.num_layers - 1
+                block = DeepFusion(
+                    dim,
+                    config.num_heads,
+                    dropout=config.dropout,
+                    pooling="attention" if last else None,
+                )
+                self.blocks.append(block)
+            self.pool = nn.Identity()
+        self.residual = None if residual not in self.names else self.names.index(residual)
+        if self.residual is None:
+            self.register_parameter("gate", None)
+        else:
+            self.gate = nn.Parameter(torch.empty(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The initial values: equal kinds of token, an open gate."""
+        nn.init.normal_(self.kind, std=0.1 * self.kind.shape[1] ** -0.5)
+        if self.gate is not None:
+            nn.init.ones_(self.gate)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The profiles.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            ``[N, M, D]``.
+        mask : Tensor
+            Bool ``[N, M]``: True where a token is present.
+
+        Returns
+        -------
+        Tensor
+            ``[N, D]``.
+        """
+        fused = tokens + self.kind
+        for block in self.blocks:
+            fused = block(fused, mask)
+        if not self.blocks:
+            fused = self.pool(fused, mask)
+        if self.residual is None or self.gate is None:
+            return fused
+        past = tokens[:, self.residual].masked_fill(~mask[:, self.residual, None], 0)
+        return past + self.gate * fused
+
+
+def unit_norm(dim: int) -> nn.LayerNorm:
+    """A LayerNorm whose rows have length 1 at first, as ids do: no token is louder than others."""
+    norm = nn.LayerNorm(dim)
+    nn.init.constant_(norm.weight, dim**-0.5)
+    return norm
+
+
+def id_embedding(count: int, dim: int) -> nn.Embedding:
+    """A table of ids, quiet at first: what is not learned yet should not be heard."""
+    table = nn.Embedding(count, dim)
+    nn.init.normal_(table.weight, std=0.1 * dim**-0.5)
+    return table
