@@ -16,7 +16,7 @@ LOSSES = ("cross_entropy", "contrastive")
 NORMALIZATIONS = ("diagonal", "matrix", "cosine", "none")
 
 
-class FusionRecommenderConfig(PretrainedConfig):  # type: ignore[misc] # untyped there
+class FusionRecommenderConfig(PretrainedConfig):
     """The parts and sizes of a :class:`FusionRecommender`.
 
     What a person chooses comes first; the sizes that the data give are filled in by ``fit``.

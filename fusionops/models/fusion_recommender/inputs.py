@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fusionops.data.encoded import Encoded
@@ -178,7 +179,7 @@ def _checked_reviews(
     return table, encoded
 
 
-def _standardised(ratings: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _standardised(ratings: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     known = np.isfinite(ratings)
     if not known.any():
         return np.zeros(len(ratings), np.float32)

@@ -39,6 +39,12 @@ class ItemTower(nn.Module):
         ``[P]``, with which an item enters a history.
     """
 
+    numeric: Tensor
+    categorical: Tensor
+    has_history: Tensor
+    id_known: Tensor
+    history_scale: Tensor
+
     def __init__(self, config: FusionRecommenderConfig) -> None:
         super().__init__()
         self.config = config

@@ -16,7 +16,7 @@ from fusionops.nn import FusionLoss
 from fusionops.ops.normalization import Norm, normalize_flat
 
 
-class FusionNetwork(PreTrainedModel):  # type: ignore[misc] # untyped there
+class FusionNetwork(PreTrainedModel):
     """What of a :class:`FusionRecommender` has parameters.
 
     Parameters
@@ -30,6 +30,7 @@ class FusionNetwork(PreTrainedModel):  # type: ignore[misc] # untyped there
     main_input_name = "history_items"
     supports_gradient_checkpointing = False
     config: FusionRecommenderConfig
+    log_popularity: Tensor
 
     def __init__(self, config: FusionRecommenderConfig) -> None:
         super().__init__(config)
@@ -58,7 +59,7 @@ class FusionNetwork(PreTrainedModel):  # type: ignore[misc] # untyped there
 
     def trained_rows(self) -> Tensor | None:
         """The codes of the items with history, None where that is all of them."""
-        has_history: Tensor = self.item_tower.has_history
+        has_history = self.item_tower.has_history
         return None if bool(has_history.all()) else has_history.nonzero()[:, 0]
 
     def forward(

@@ -183,7 +183,9 @@ class FusionRecommender(Recommender, FusionNetwork):
         self._kept = replace(shelf.with_items(added), vectors=np.empty((0, 0), np.float32))
         return self
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override] # its many keywords are in kwargs
+        self, save_directory: str | Path, **kwargs: Any
+    ) -> None:
         """Write the model into a folder, over an older one.
 
         Parameters
@@ -198,7 +200,7 @@ class FusionRecommender(Recommender, FusionNetwork):
         save_folder(save_directory, lambda folder: write(folder, **kwargs), tables, arrays)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override] # its many keywords are in kwargs
         cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any
     ) -> Self:
         """Read a model that :meth:`save_pretrained` wrote.

@@ -72,4 +72,5 @@ class Reranker(nn.Module):
         context = (of_history.sum(1) / count)[:, None].expand_as(candidates)
         joined = torch.cat([candidates, of_candidates, candidates * of_candidates, context], 2)
         change = self.output(nn.functional.gelu(self.hidden(joined))).squeeze(2)
-        return (scores + change).masked_fill(~candidate_mask, float("-inf"))
+        ranked: Tensor = (scores + change).masked_fill(~candidate_mask, float("-inf"))
+        return ranked

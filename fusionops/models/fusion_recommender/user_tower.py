@@ -32,6 +32,9 @@ class UserTower(nn.Module):
         each modality of the items), ``reviews``, ``table``, ``id``.
     """
 
+    numeric: Tensor
+    categorical: Tensor
+
     def __init__(self, config: FusionRecommenderConfig) -> None:
         super().__init__()
         self.config = config
