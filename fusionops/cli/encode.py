@@ -110,7 +110,7 @@ def run(
         screen = console.stdout()
         screen.print(_table(features))
         screen.print(f"{out}: {', '.join(outcome.file.name for outcome in outcomes)}", markup=False)
-    _check_some_readable(outcomes)
+    _check_some_readable(outcomes, file.parent)
 
 
 def _load(column: Column, device: str | None) -> Encoder:
@@ -183,7 +183,7 @@ def _table(features: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _check_some_readable(outcomes: Sequence[Outcome]) -> None:
+def _check_some_readable(outcomes: Sequence[Outcome], base_folder: Path) -> None:
     """A wrong folder of pictures is no success, although the files are written."""
     for outcome in outcomes:
         if outcome.unreadable and not outcome.encoded.present.any():
@@ -191,4 +191,5 @@ def _check_some_readable(outcomes: Sequence[Outcome]) -> None:
             raise ValueError(
                 f"--{column.modality} {column.column}: none of the {len(outcome.unreadable):,} "
                 f"contents can be read, for example {outcome.unreadable[0].sentence}"
+                + ("" if column.modality == "text" else f" (paths are relative to {base_folder})")
             )

@@ -99,8 +99,8 @@ class Contents:
 
     def _sentence(self, id: Any, value: Any, reason: str) -> str:
         is_path = isinstance(value, (str, Path)) and self._modality != "text"
-        subject = f"{self._modality} of {id!r}" + (f", {value}," if is_path else "")
-        return f"{subject} cannot be read: {reason}; taken as missing"
+        subject = f"{self._modality} of {id!r}" + (f", {value}" if is_path else "")
+        return f"{subject}: {reason}; taken as missing"
 
 
 def read_content(value: Any, modality: str, base_folder: Path) -> Content | None:

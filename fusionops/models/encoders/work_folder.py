@@ -70,9 +70,8 @@ class WorkFolder:
         encoded, hashes = read_encoded(path)
         if encoded.source.get("fingerprint") != self._fingerprint:
             return {}
-        usable = encoded.present & hashes.any(axis=1)
-        keys = (row.tobytes() for row in hashes[usable])
-        return dict(zip(keys, encoded.vectors[usable], strict=True))
+        keys = (row.tobytes() for row in hashes[encoded.present])
+        return dict(zip(keys, encoded.vectors[encoded.present], strict=True))
 
 
 @contextmanager

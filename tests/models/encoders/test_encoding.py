@@ -1,5 +1,6 @@
 """Encoding once, again, after a kill, beside another run; and what cannot be read."""
 
+import fcntl
 import itertools
 import os
 import signal
@@ -16,6 +17,7 @@ from letters import WIDTH, Files, Letters
 
 from fusionops.data import Encoded, IdMap
 from fusionops.models.encoders.encoding import encode
+from fusionops.models.encoders.work_folder import work_folder
 
 TESTS = Path(__file__).parents[2]
 WORDS = [f"{colour} {thing}" for colour in ("red", "green") for thing in ("mug", "pot", "teapot")]
@@ -146,11 +148,11 @@ def test_what_cannot_be_read_is_told_by_id_and_missing(tmp_path, path):
         assert found.present.tolist() == [True] + [False] * 6
         assert not found.vectors[1:].any()
         assert problems == [
-            "image of 'i1', bad, cannot be read: it begins with BAD; taken as missing",
-            "image of 'i3', none, cannot be read: No such file or directory; taken as missing",
-            "image of 'i4', copy, cannot be read: it begins with BAD; taken as missing",
-            "image of 'i5', ., cannot be read: Is a directory; taken as missing",
-            "image of 'i6', good\0, cannot be read: embedded null byte; taken as missing",
+            "image of 'i1', bad: it begins with BAD; taken as missing",
+            "image of 'i3', none: No such file or directory; taken as missing",
+            "image of 'i4', copy: it begins with BAD; taken as missing",
+            "image of 'i5', .: Is a directory; taken as missing",
+            "image of 'i6', good\0: embedded null byte; taken as missing",
         ]
     assert prepared == [tmp_path / "bad"]
     (tmp_path / "bad").write_text("mended")
@@ -162,9 +164,7 @@ def test_a_vector_that_is_not_finite_is_a_problem_of_its_content(path):
     encoder.embedding.weight.data[ord("q")] = float("nan")
     found, problems, _ = run(["mug", "quilt", "pot"], path, encoder)
     assert found.present.tolist() == [True, False, True]
-    assert problems == [
-        "text of 'i1' cannot be read: the model gives NaN or Inf for it; taken as missing"
-    ]
+    assert problems == ["text of 'i1': the model gives NaN or Inf for it; taken as missing"]
     assert Encoded.load(path).present.tolist() == [True, False, True]
 
 
@@ -302,6 +302,23 @@ def test_a_killed_run_is_taken_up_where_it_was(path, stop):
     assert len(prepared) <= 400 - done
     assert list(path.parent.iterdir()) == [path]
     np.testing.assert_allclose(found.vectors, run(texts)[0].vectors, rtol=1e-5, atol=1e-6)
+
+
+def test_a_lock_that_the_last_run_takes_away_is_none(path, monkeypatch):
+    flock, calls = fcntl.flock, []
+
+    def late(handle, how):
+        calls.append(how)
+        if len(calls) == 1:  # between opening and locking, another run ends
+            (path.parent / f".{path.name}.encoding" / "lock").unlink()
+        flock(handle, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with work_folder(path, "model"):
+        assert len(calls) == 2
+        with pytest.raises(BlockingIOError), work_folder(path, "model"):
+            pass
+    assert list(path.parent.iterdir()) == []
 
 
 def test_runs_side_by_side_take_turns_or_are_told(path):
