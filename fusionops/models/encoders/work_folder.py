@@ -29,7 +29,7 @@ class WorkFolder:
     def known(self) -> dict[bytes, Vector]:
         """Vectors by hash, of the target as it was and of batches that a killed run has left.
 
-        What is left of other models, and of batches that were under way, is removed.
+        What is left of other models, and of batches that were under way, is not looked at.
 
         Raises
         ------
@@ -38,12 +38,8 @@ class WorkFolder:
         """
         found = self._of(self._target) if self._target.exists() else {}
         for file in self._batches():
-            vectors = {}
             with suppress(ValueError):
-                vectors = self._of(file)
-            if not vectors:
-                file.unlink()
-            found |= vectors
+                found |= self._of(file)
         return found
 
     def keep(self, vectors: Mapping[bytes, Vector]) -> None:
@@ -59,7 +55,7 @@ class WorkFolder:
         write_encoded(self._folder / f"{next(iter(vectors)).hex()}{SUFFIX}", batch, hashes)
 
     def clear(self) -> None:
-        """Remove the batches: the target holds them all."""
+        """Remove the batches, and all that killed runs have left: the target is whole."""
         for file in self._batches():
             file.unlink()
 

@@ -68,13 +68,24 @@ def test_batches_are_of_one_length_within_both_limits_the_longest_first():
     assert encoder.batches == [(1, 100), (2, 30), (2, 28), (3, 4), (1, 1)]
 
 
-def test_modes_and_gradients_are_left_alone():
+def test_modes_are_left_alone():
     encoder = Letters().train()
     encoder.dropout.eval()
     run(WORDS, encoder=encoder)
     assert encoder.training
     assert encoder.embedding.training
     assert not encoder.dropout.training
+
+
+def test_what_a_model_keeps_of_a_forward_pass_can_be_trained_with():
+    class Keeps(Letters):
+        def encode(self, codes):
+            if not hasattr(self, "table"):  # as tables of positions are
+                self.table = torch.ones(WIDTH)
+            return super().encode(codes) * self.table
+
+    encoder = Keeps()
+    run(WORDS, encoder=encoder)
     encoder(codes=torch.zeros(1, 1, dtype=torch.long)).sum().backward()
     assert encoder.embedding.weight.grad is not None
 
