@@ -50,5 +50,4 @@ def assert_trains_only_adapters(encoder: Encoder, contents: Sequence[Any]) -> No
     optimizer.step()
     changed = {n for n, value in encoder.state_dict().items() if not torch.equal(value, before[n])}
     assert changed
-    statistics = {n for n in before if "running_" in n or "num_batches_tracked" in n}
-    assert all("lora_" in name for name in changed - statistics)
+    assert all("lora_" in name for name in changed)

@@ -105,9 +105,15 @@ def load(auto: Any, what: str, source: Source, **options: Any) -> Any:
     ValueError
         The folder does not hold it, or it is damaged.
     """
+    with explained(what, source), _errors_only():
+        return auto.from_pretrained(source.name, **source.options, **options)
+
+
+@contextmanager
+def explained(what: str, source: Source) -> Iterator[None]:
+    """Turn what libraries raise inside into the errors of :func:`load`."""
     try:
-        with _errors_only():
-            return auto.from_pretrained(source.name, **source.options, **options)
+        yield
     except ImportError:
         raise
     except Exception as error:  # of a dozen libraries, each with its own

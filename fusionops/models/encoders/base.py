@@ -52,6 +52,11 @@ class Encoder(nn.Module, ABC):
         self.width = width
         self.adaptation = checked(adaptation)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
     @abstractmethod
     def prepare(self, content: Any) -> dict[str, Any]:
         """Read one thing into what the model takes.
@@ -95,8 +100,16 @@ class Encoder(nn.Module, ABC):
             return self.encode(**batch)
 
     def train(self, mode: bool = True) -> Encoder:
-        """Choose training or evaluation mode; a frozen encoder is always in the latter."""
-        return super().train(mode and self.adaptation != "frozen")
+        """Choose training or evaluation mode; what is frozen is always in the latter.
+
+        With ``"lora"`` that is the statistics of batch normalisation.
+        """
+        super().train(mode and self.adaptation != "frozen")
+        if self.adaptation == "lora":
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def fingerprint(self) -> str:
         """A hash over weights, configuration and preprocessing, the key of cached vectors.

@@ -44,4 +44,8 @@ def load_encoder(
         from fusionops.models.encoders.text import TextEncoder
 
         return TextEncoder.from_pretrained(model, adaptation=adaptation, **options)
+    if modality == "image":
+        from fusionops.models.encoders.image import ImageEncoder
+
+        return ImageEncoder.from_pretrained(model, adaptation=adaptation, **options)
     raise ValueError(f"modality: expected 'text', 'image' or 'audio', got {modality!r}")

@@ -87,3 +87,46 @@ def text_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         special = name in ("bert", "t5")
         folders[name] = save(tmp_path_factory.mktemp(name), make(), tokenizer(special=special))
     return folders
+
+
+def vit() -> tuple[Any, Any]:
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    config = ViTConfig(intermediate_size=32, image_size=32, patch_size=8, **SIZES)
+    size = {"height": 32, "width": 32}
+    return ViTForImageClassification(config), ViTImageProcessor(size=size)
+
+
+def clip() -> tuple[Any, ...]:
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    tower = {"intermediate_size": 32, **SIZES}
+    config = CLIPConfig(
+        text_config={"vocab_size": 16, "max_position_embeddings": 24, **tower},
+        vision_config={"image_size": 32, "patch_size": 8, **tower},
+        projection_dim=16,
+    )
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    return CLIPModel(config), processor, tokenizer(special=False)
+
+
+def resnet() -> tuple[Any, Any]:
+    from transformers import ConvNextImageProcessor, ResNetConfig, ResNetModel
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    return ResNetModel(config), ConvNextImageProcessor(size={"shortest_edge": 32})
+
+
+IMAGE_MODELS = {"vit": vit, "clip": clip, "resnet": resnet}
+
+
+@pytest.fixture(scope="session")
+def image_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each of :data:`IMAGE_MODELS`."""
+    folders = {}
+    for name, make in IMAGE_MODELS.items():
+        torch.manual_seed(0)
+        folders[name] = save(tmp_path_factory.mktemp(name), *make())
+    return folders
