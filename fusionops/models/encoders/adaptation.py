@@ -40,7 +40,8 @@ def adapt(backbone: nn.Module, adaptation: Adaptation, rank: int = 8) -> None:
     ImportError
         ``"lora"`` without peft.
     """
-    backbone.requires_grad_(checked(adaptation) == "full")
+    if checked(adaptation) != "full":  # where some weights are constants by design
+        backbone.requires_grad_(False)
     if adaptation == "lora":
         _add_lora(backbone, rank)
 

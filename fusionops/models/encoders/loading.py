@@ -19,12 +19,14 @@ def load_encoder(
     modality : {"text", "image", "audio"}
         What it reads.
     model : str or Path
-        A local folder or file, or an id on the Hugging Face hub.
+        A local folder or file, or an id on the Hugging Face hub. A ``.pt`` or ``.safetensors`` file
+        for sounds is that of a recurrent encoder; the word ``"recurrent"`` is one without weights,
+        to be trained from nothing.
     adaptation : {"frozen", "lora", "full"}
         What of its weights is trained.
     options
-        Those of the ``from_pretrained`` of :class:`TextEncoder`, ``ImageEncoder`` or
-        ``AudioEncoder``, e.g. ``pooling``, ``max_length``, ``rank``, ``dtype``.
+        Those of the ``from_pretrained`` of the encoder, e.g. ``pooling``, ``max_length``, ``rank``,
+        ``dtype``.
 
     Raises
     ------
@@ -48,4 +50,21 @@ def load_encoder(
         from fusionops.models.encoders.image import ImageEncoder
 
         return ImageEncoder.from_pretrained(model, adaptation=adaptation, **options)
+    if modality == "audio":
+        return _audio(model, adaptation, options)
     raise ValueError(f"modality: expected 'text', 'image' or 'audio', got {modality!r}")
+
+
+def _audio(model: str | Path, adaptation: Adaptation, options: dict[str, Any]) -> Encoder:
+    from fusionops.models.encoders.audio import AudioEncoder
+    from fusionops.models.encoders.recurrent_audio import RecurrentAudioEncoder
+
+    if model == "recurrent":
+        if adaptation == "frozen":
+            raise ValueError(
+                "adaptation: expected 'full' for a recurrent encoder without weights, got 'frozen'"
+            )
+        return RecurrentAudioEncoder(adaptation=adaptation, **options)
+    if isinstance(model, (str, Path)) and Path(model).suffix in (".pt", ".safetensors"):
+        return RecurrentAudioEncoder.from_pretrained(model, adaptation=adaptation, **options)
+    return AudioEncoder.from_pretrained(model, adaptation=adaptation, **options)

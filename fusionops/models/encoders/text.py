@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionops.models.encoders import _hub
+from fusionops.models.encoders._pooling import masked_mean
 from fusionops.models.encoders.adaptation import Adaptation, adapt
 from fusionops.models.encoders.base import Encoder, Unreadable
 
@@ -203,13 +204,6 @@ def automatic_pooling(config: Any) -> Pooling:
     if kind == "clip_text_model" or getattr(config, "is_decoder", False):
         return "last"
     return "last" if looks_back and not both_ways else "mean"
-
-
-def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """The mean of ``states [B, L, D]`` where ``mask [B, L]`` is not 0, summed in float32."""
-    weights = mask.unsqueeze(-1).to(torch.float32)
-    total = (states.to(torch.float32) * weights).sum(1)
-    return (total / weights.sum(1).clamp_min(1)).to(states.dtype)
 
 
 def _length(wanted: int | None, config: Any, tokenizer: Any) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -130,3 +132,85 @@ def image_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         torch.manual_seed(0)
         folders[name] = save(tmp_path_factory.mktemp(name), *make())
     return folders
+
+
+def wav2vec2(norm: str) -> tuple[Any, Any]:
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    config = Wav2Vec2Config(
+        intermediate_size=32,
+        conv_dim=(8, 8, 8),
+        conv_stride=(5, 8, 8),
+        conv_kernel=(10, 8, 12),
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm=norm,
+        do_stable_layer_norm=norm == "layer",
+        layerdrop=0.0,
+        **SIZES,
+    )
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
+    return Wav2Vec2Model(config), extractor
+
+
+def ast() -> tuple[Any, Any]:
+    from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+
+    shape = {"max_length": 64, "num_mel_bins": 32}
+    return ASTModel(ASTConfig(intermediate_size=32, **shape, **SIZES)), ASTFeatureExtractor(**shape)
+
+
+def whisper() -> tuple[Any, Any]:
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+    layers = {f"{part}_{name}": 2 for part in ("encoder", "decoder") for name in _WHISPER}
+    config = WhisperConfig(
+        d_model=16,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_mel_bins=20,
+        vocab_size=32,
+        max_source_positions=50,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        **layers,
+    )
+    extractor = WhisperFeatureExtractor(feature_size=20, chunk_length=1)
+    return WhisperForConditionalGeneration(config), extractor
+
+
+_WHISPER = ("layers", "attention_heads")
+AUDIO_MODELS = {
+    "wav2vec2": lambda: wav2vec2("layer"),
+    "wav2vec2-base": lambda: wav2vec2("group"),
+    "ast": ast,
+    "whisper": whisper,
+}
+
+
+@pytest.fixture(scope="session")
+def audio_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each of :data:`AUDIO_MODELS`."""
+    folders = {}
+    for name, make in AUDIO_MODELS.items():
+        torch.manual_seed(0)
+        folders[name] = save(tmp_path_factory.mktemp(name), *make())
+    return folders
+
+
+RATE = 16_000
+
+
+def tone(seconds: float, pitch: float, *, rate: int = RATE) -> npt.NDArray[np.float32]:
+    """A sound that grows, with an overtone: `pitch` in Hz."""
+    time = np.arange(round(seconds * rate)) / rate
+    wave = np.sin(2 * np.pi * pitch * time) + 0.3 * np.sin(6 * np.pi * pitch * time)
+    return (0.3 * wave * (0.2 + time)).astype(np.float32)
+
+
+@pytest.fixture
+def tones() -> list[npt.NDArray[np.float32]]:
+    """Sounds of different lengths and pitches."""
+    return [tone(0.3, 220), tone(0.1, 880), tone(0.6, 523)]
