@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -44,6 +45,25 @@ def adapt(backbone: nn.Module, adaptation: Adaptation, rank: int = 8) -> None:
         backbone.requires_grad_(False)
     if adaptation == "lora":
         _add_lora(backbone, rank)
+
+
+def merged(backbone: Any) -> Any:
+    """The backbone as if it had never been adapted: a copy with the additions in the weights.
+
+    Without additions it is the backbone itself.
+    """
+    # peft marks the weights that it adds; without any there is no need of it, nor of a copy.
+    if not any("lora_" in name for name, _ in backbone.named_parameters()):
+        return backbone
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    copy = deepcopy(backbone)
+    for name, layer in list(copy.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            parent, _, child = name.rpartition(".")
+            setattr(copy.get_submodule(parent), child, layer.get_base_layer())
+    return copy
 
 
 def _add_lora(backbone: nn.Module, rank: int) -> None:

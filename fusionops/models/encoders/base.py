@@ -8,6 +8,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -98,6 +99,24 @@ class Encoder(nn.Module, ABC):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.adaptation != "frozen"):
             return self.encode(**batch)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write weights, configuration and preprocessing as :func:`load_encoder` reads them.
+
+        The additions of LoRA are added to the weights. See :mod:`fusionops.models.encoders.saving`.
+
+        Parameters
+        ----------
+        folder : Path
+            Is there.
+
+        Returns
+        -------
+        dict
+            For JSON: ``model``, the file in the folder where it is one, and the options of
+            :func:`load_encoder` with which it is this encoder again.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no format to be saved in")
 
     def train(self, mode: bool = True) -> Encoder:
         """Choose training or evaluation mode; what is frozen is always in the latter.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fusionops.models.encoders import _hub
 from fusionops.models.encoders._pooling import masked_mean
-from fusionops.models.encoders.adaptation import Adaptation, adapt
+from fusionops.models.encoders.adaptation import Adaptation, adapt, merged
 from fusionops.models.encoders.base import Encoder, Unreadable
 
 Pooling = Literal["mean", "cls", "last"]
@@ -181,6 +181,17 @@ class TextEncoder(Encoder):
             last = batch[_MASK].sum(1) - 1
             return states[torch.arange(len(states), device=states.device), last]
         return masked_mean(states, batch[_MASK])
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write a folder of transformers; pooling and tokens kept are options."""
+        dtype = next(self.backbone.parameters()).dtype
+        merged(self.backbone).save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        return {
+            "pooling": self.pooling,
+            "max_length": self.max_length,
+            "dtype": str(dtype).removeprefix("torch."),
+        }
 
     def settings(self) -> dict[str, Any]:
         """Pooling, tokens kept, the configuration, and a hash of the tokenizer."""

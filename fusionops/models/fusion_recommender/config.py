@@ -75,7 +75,13 @@ class FusionRecommenderConfig(PretrainedConfig):
         Items whose profiles are made at a time. A training step over more than that many makes
         them once more in its backward pass, in place of keeping what lies between.
     encoders : mapping of str to mapping, optional
-        Modalities whose encoder is part of the model; ``fit`` fills it in.
+        Modalities whose encoder is part of the model, each with ``modality``, ``model``,
+        ``column``, ``adaptation`` and the options of :func:`load_encoder`; see
+        :mod:`fusionops.models.fusion_recommender.encoders`. ``fit`` fills in what is not said.
+    live_items : int
+        Items that an encoder which is trained encodes anew in a training step.
+    encoder_learning_rate : float
+        Of the weights of encoders, where the other weights have that of the arguments.
     num_items, num_users : int
     item_features : mapping of str to int
         Modalities of items and the width of their vectors.
@@ -124,6 +130,8 @@ class FusionRecommenderConfig(PretrainedConfig):
         rerank_history: int = 32,
         items_per_chunk: int = 4096,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
+        live_items: int = 32,
+        encoder_learning_rate: float = 5e-5,
         num_items: int = 0,
         num_users: int = 0,
         item_features: Mapping[str, int] | None = None,
@@ -173,7 +181,9 @@ class FusionRecommenderConfig(PretrainedConfig):
         self.rerank_candidates = _count("rerank_candidates", rerank_candidates, least=0)
         self.rerank_history = _count("rerank_history", rerank_history)
         self.items_per_chunk = _count("items_per_chunk", items_per_chunk)
-        self.encoders = {name: dict(value) for name, value in (encoders or {}).items()}
+        self.encoders = _specs(encoders)
+        self.live_items = _count("live_items", live_items)
+        self.encoder_learning_rate = _number("encoder_learning_rate", encoder_learning_rate)
         self.num_items = _count("num_items", num_items, least=0)
         self.num_users = _count("num_users", num_users, least=0)
         self.item_features = dict(item_features or {})
@@ -182,6 +192,20 @@ class FusionRecommenderConfig(PretrainedConfig):
         self.review_width = _count("review_width", review_width, least=0)
         self.num_reviews = _count("num_reviews", num_reviews, least=0)
         self.events = list(events)
+
+
+def _specs(encoders: Any) -> dict[str, dict[str, Any]]:
+    if encoders is not None and not isinstance(encoders, Mapping):
+        raise TypeError(
+            f"encoders: expected a mapping of modalities, got {type(encoders).__name__}"
+        )
+    for name, spec in (encoders or {}).items():
+        if not isinstance(spec, Mapping):
+            raise TypeError(
+                f"encoders[{name!r}]: expected a mapping such as {{'model': 'bert-base-uncased', "
+                f"'column': 'description', 'adaptation': 'lora'}}, got {type(spec).__name__}"
+            )
+    return {name: dict(spec) for name, spec in (encoders or {}).items()}
 
 
 def _count(name: str, value: Any, *, least: int = 1) -> int:

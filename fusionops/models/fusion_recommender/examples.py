@@ -34,6 +34,8 @@ class Example:
         All items of the user, none of which is a negative.
     reviews : numpy.ndarray
         Rows of the user's reviews of items that are not asked for.
+    draw : int
+        From the same chance as the targets, for what is drawn of a batch as a whole.
     """
 
     user: int
@@ -43,6 +45,7 @@ class Example:
     targets: Codes
     positives: Codes
     reviews: Codes
+    draw: int
 
 
 class HistoryExamples(Dataset[Example]):
@@ -107,6 +110,7 @@ class HistoryExamples(Dataset[Example]):
             asked[: self._config.max_targets],
             positives,
             self._allowed_reviews(user, asked),
+            int(rng.integers(2**32)),
         )
 
     def _allowed_reviews(self, user: int, asked: Codes) -> Codes:

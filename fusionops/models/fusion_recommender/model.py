@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fusionops import ops
+from fusionops.models.encoders.base import Encoder
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
 from fusionops.models.fusion_recommender.histories import RaggedHistories
 from fusionops.models.fusion_recommender.item_tower import ItemTower
@@ -29,6 +30,8 @@ class FusionNetwork(PreTrainedModel):
     base_model_prefix = "fusion_recommender"
     main_input_name = "history_items"
     supports_gradient_checkpointing = False
+    # Checkpoints of the Trainer hold them, models that are saved have a folder for each.
+    _keys_to_ignore_on_load_unexpected = [r"^encoders\."]  # noqa: RUF012 - not ours
     config: FusionRecommenderConfig
     log_popularity: Tensor
 
@@ -52,6 +55,8 @@ class FusionNetwork(PreTrainedModel):
         )
         self.reranker = Reranker(config.dim) if config.rerank_candidates else None
         self.register_buffer("log_popularity", torch.zeros(config.num_items))
+        self.encoders = nn.ModuleDict()  # those that are trained
+        self.frozen: dict[str, Encoder] = {}  # those that are not, and so have no part in it
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -75,7 +80,7 @@ class FusionNetwork(PreTrainedModel):
         history_events: Tensor | None = None,
         reviews: Tensor | None = None,
         review_offsets: Tensor | None = None,
-        live: dict[str, tuple[Tensor, Tensor]] | None = None,
+        live: dict[str, tuple[Tensor, dict[str, Tensor]]] | None = None,
     ) -> dict[str, Tensor]:
         """The loss of a batch of users.
 
@@ -92,8 +97,10 @@ class FusionNetwork(PreTrainedModel):
             Ragged lists of all items of each user: no negatives.
         reviews, review_offsets : Tensor, optional
             Ragged rows of the reviews that count.
-        live : dict, optional
-            See :meth:`ItemTower.forward`.
+        live : dict of str to pair, optional
+            For a modality whose encoder is trained, positions ``int64 [L]`` among the items with
+            history, and the batch of their content that the encoder takes; see
+            :mod:`fusionops.models.fusion_recommender.live`.
 
         Returns
         -------
@@ -105,7 +112,11 @@ class FusionNetwork(PreTrainedModel):
         own = None
         if self.config.review_width and reviews is not None and review_offsets is not None:
             own = (review_offsets, reviews)
-        item = self.item_tower(rows, live=live)
+        encoded = {
+            name: (positions, self.encoders[name](**content))
+            for name, (positions, content) in (live or {}).items()
+        }
+        item = self.item_tower(rows, live=encoded)
         user, _ = self.user_tower(item, histories, self.item_tower, rows, users, own)
         lists = (positive_offsets, positives)
         loss = self._retrieval_loss(user, item, rows, targets, target_offsets, lists)

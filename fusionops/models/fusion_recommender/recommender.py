@@ -20,6 +20,14 @@ from fusionops.data.items import Items
 from fusionops.data.reviews import Reviews
 from fusionops.data.users import Users
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
+from fusionops.models.fusion_recommender.encoders import (
+    ItemEncoder,
+    encode_added,
+    encoded_inputs,
+    install,
+    load_encoders,
+    save_encoders,
+)
 from fusionops.models.fusion_recommender.growing import grow
 from fusionops.models.fusion_recommender.inputs import Inputs, features_in_order
 from fusionops.models.fusion_recommender.model import FusionNetwork
@@ -76,6 +84,7 @@ class FusionRecommender(Recommender, FusionNetwork):
         items: Items | None = None,
         *,
         features: Mapping[str, Encoded] | None = None,
+        encoders: Mapping[str, Any] | None = None,
         users: Users | None = None,
         reviews: tuple[Reviews, Encoded] | None = None,
         start: LinearFusion | None = None,
@@ -94,6 +103,12 @@ class FusionRecommender(Recommender, FusionNetwork):
             Its numeric and categorical columns become a token.
         features : mapping of str to Encoded, optional
             Vectors of the items in each modality, by any ids; what is not there is missing.
+        encoders : mapping of str to Encoder or mapping, optional
+            Modalities whose vectors encoders make of the raw content of the items, frozen or
+            trained with the rest: ``{"text": {"model": "bert-base-uncased", "column":
+            "description", "adaptation": "lora"}}``, see ``fusion_recommender.encoders`` and, for
+            how they are trained, ``fusion_recommender.live``. By default those of the config. An
+            Encoder in place of a mapping is trained in place.
         users : Users, optional
             Their numeric and categorical columns become a token.
         reviews : tuple of Reviews and Encoded, optional
@@ -114,10 +129,15 @@ class FusionRecommender(Recommender, FusionNetwork):
             An input of the wrong kind or without what it needs; the argument is named.
         """
         chosen = training_arguments(arguments)
+        given = self.config.encoders if encoders is None else encoders
+        own: dict[str, ItemEncoder] = {}
+        if given:
+            items, features, own = encoded_inputs(given, interactions, items, features, chosen)
         inputs = Inputs.checked(interactions, items, features, users, reviews)
         inputs.sizes(self.config)
         set_seed(chosen.seed)
         self.build()
+        install(self, own)
         histories = Histories.from_interactions(interactions, self.config.events)
         pairs = histories.pairs(len(inputs.items))
         pairs.eliminate_zeros()
@@ -136,6 +156,7 @@ class FusionRecommender(Recommender, FusionNetwork):
             callbacks=callbacks,
             resume=resume,
             started=start is not None,
+            encoders=own,
         )
         self.eval()
         return self
@@ -162,7 +183,8 @@ class FusionRecommender(Recommender, FusionNetwork):
         id : str
             The column of ids of a table.
         features : mapping of str to Encoded, optional
-            Their vectors; a modality that is not there is missing.
+            Their vectors; a modality that is not there is encoded where the model has an encoder
+            and the items have its content, else missing.
 
         Raises
         ------
@@ -171,6 +193,8 @@ class FusionRecommender(Recommender, FusionNetwork):
         """
         shelf = self._shelf
         added = requests.new_items(table, shelf.items, id)
+        unsaid = [name for name in self.config.encoders if name not in (features or {})]
+        features = {**(features or {}), **encode_added(self, added, unsaid)}
         found = features_in_order(features, added.ids)
         for name, part in found.items():
             width = self.config.item_features.get(name)
@@ -191,13 +215,22 @@ class FusionRecommender(Recommender, FusionNetwork):
         Parameters
         ----------
         save_directory : str or Path
-            Gets the files of every PreTrainedModel, and the histories, ids and columns beside.
+            Gets the files of every PreTrainedModel, and the histories, ids and columns beside; an
+            encoder that was trained has a folder of its own, ``encoders/NAME``.
         **kwargs
             Of ``PreTrainedModel.save_pretrained``.
         """
         tables, arrays = self._fitted.to_parts()
-        write = super().save_pretrained
-        save_folder(save_directory, lambda folder: write(folder, **kwargs), tables, arrays)
+        if kwargs.get("state_dict") is None:
+            state = self.state_dict()
+            kwargs["state_dict"] = {k: v for k, v in state.items() if not k.startswith("encoders.")}
+        write_network = super().save_pretrained
+
+        def write(folder: Path) -> None:
+            write_network(folder, **kwargs)
+            save_encoders(self, folder)
+
+        save_folder(save_directory, write, tables, arrays)
 
     @classmethod
     def from_pretrained(  # type: ignore[override] # its many keywords are in kwargs
@@ -217,6 +250,7 @@ class FusionRecommender(Recommender, FusionNetwork):
             model._kept = Shelf.from_parts(tables, arrays)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged or incomplete: {error}") from None
+        load_encoders(model, Path(path))
         model.eval()
         return model
 

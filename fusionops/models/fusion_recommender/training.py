@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from fusionops.data.ids import Codes
+from fusionops.models.fusion_recommender.encoders import ItemEncoder
 from fusionops.models.fusion_recommender.examples import HistoryExamples, collate
 from fusionops.models.fusion_recommender.inputs import Inputs, reviews_by_user
+from fusionops.models.fusion_recommender.live import LiveBatches, Refresh
 from fusionops.models.fusion_recommender.model import FusionNetwork
 from fusionops.models.fusion_recommender.starting import calibrate
+from fusionops.models.fusion_recommender.trainer import FusionTrainer
 from fusionops.models.interface.histories import Histories
 
 DEFAULTS: Mapping[str, Any] = {
@@ -59,6 +62,7 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
     resume: bool | str | Path = False,
     started: bool = False,
+    encoders: Mapping[str, ItemEncoder] | None = None,
 ) -> list[dict[str, float]]:
     """Train a network that is filled with its inputs.
 
@@ -70,6 +74,8 @@ def train(
         Go on from the last checkpoint of ``arguments.output_dir``, or from one that is named.
     started : bool
         Whether the network begins at the scores of another model.
+    encoders : mapping of str to ItemEncoder, optional
+        Those of the network; what of them is trained is.
 
     Returns
     -------
@@ -91,12 +97,14 @@ def train(
     if started:
         some = range(min(len(examples), _CALIBRATION_USERS))
         calibrate(network, collate([examples[index] for index in some]))
-    trainer = Trainer(
+    trained = {name: part for name, part in (encoders or {}).items() if part.trained}
+    trainer = FusionTrainer(
         network,
         arguments,
-        data_collator=collate,
+        data_collator=LiveBatches(network, trained) if trained else collate,
         train_dataset=examples,
-        callbacks=list(callbacks),
+        # First, so that those of others meet the vectors of the epoch that has ended.
+        callbacks=[*([Refresh(network, trained)] if trained else []), *callbacks],
     )
     trainer.train(resume_from_checkpoint=str(resume) if isinstance(resume, Path) else resume)
     return list(trainer.state.log_history)
