@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusionops.data.ids import Codes
+from fusionops.data.ids import Codes, IdMap
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
 from fusionops.data.report import Report
@@ -41,7 +41,7 @@ def load(*, report: Report | None = None) -> tuple[Interactions, Items]:
         items sorted by id.
     items : Items
         3,659 items in the order of ``interactions.items``, with text ``description`` and
-        numeric ``price``.
+        numeric ``price`` and ``code``, the five digits: neighbours were listed together.
     """
     report = Report() if report is None else report
     table = _clean(read_table(PATH), report)
@@ -59,7 +59,7 @@ def load(*, report: Report | None = None) -> tuple[Interactions, Items]:
     items = Items(
         ids=interactions.items,
         text={"description": [descriptions.get(code) for code in interactions.items.ids.tolist()]},
-        numeric={"price": prices},
+        numeric={"price": prices, "code": _digits(interactions.items)},
     )
     return interactions, items
 
@@ -103,6 +103,11 @@ def _most_frequent_text(table: pa.Table) -> dict[str, str]:
     return dict(
         zip(counts["StockCode"].to_pylist(), counts["Description"].to_pylist(), strict=True)
     )
+
+
+def _digits(items: IdMap) -> Values:
+    """Return the five digits that each StockCode begins with, without its variant's letters."""
+    return np.array([float(code[:5]) for code in items.ids.tolist()])
 
 
 def _median(group: Codes, values: Values, n: int) -> Values:

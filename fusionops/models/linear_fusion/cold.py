@@ -15,13 +15,14 @@ import torch
 from scipy import sparse
 
 from fusionops.data.ids import Codes
-from fusionops.models.linear_fusion.content import Content
+from fusionops.models.linear_fusion.content import Content, ContentFeatures
 from fusionops.models.linear_fusion.landmarks import Landmarks
 from fusionops.models.linear_fusion.parameters import Parameters
 
 Floats = npt.NDArray[np.float32]
 
 _RIDGE = 2.0  # in units of the kernel's mean diagonal
+_CONTENT, _FEATURES = "content.", "cold.features."  # before the names of their arrays
 _KERNEL_ENTRIES = 1 << 25  # 128 MB of float32 kernel at a time
 
 
@@ -31,8 +32,8 @@ class ColdItems:
     Parameters
     ----------
     content : Content
-    features : scipy.sparse.csr_array
-        ``[P_w, features]`` of the items with history.
+    features : ContentFeatures
+        Of the ``P_w`` items with history.
     basis : numpy.ndarray
         ``int64 [b]``, the rows of ``features`` that the regression is expressed in.
     coefficients : numpy.ndarray
@@ -44,7 +45,7 @@ class ColdItems:
     def __init__(
         self,
         content: Content,
-        features: sparse.csr_array,
+        features: ContentFeatures,
         basis: Codes,
         coefficients: Floats,
         mean: Floats,
@@ -57,7 +58,7 @@ class ColdItems:
     def fit(
         cls,
         content: Content,
-        features: sparse.csr_array,
+        features: ContentFeatures,
         kernel: Floats | Landmarks,
         vectors: Floats,
         popularity: Codes,
@@ -88,10 +89,12 @@ class ColdItems:
             system.diagonal().add_(_RIDGE)
             solved = _solve(system, targets)
         mean = np.append(vectors.mean(axis=0, dtype=np.float64), log.mean(dtype=np.float64))
-        return cls(content, features, basis, solved.numpy(), mean.astype(np.float32))
+        # Row-major as it comes back from a file, so that products with it have the same bits.
+        coefficients = np.ascontiguousarray(solved.numpy())
+        return cls(content, features, basis, coefficients, mean.astype(np.float32))
 
     def vectors(
-        self, features: sparse.csr_array, warm_vectors: Floats, parameters: Parameters
+        self, features: ContentFeatures, warm_vectors: Floats, parameters: Parameters
     ) -> tuple[Floats, Floats]:
         """Vectors and expected log-popularity of items from their features.
 
@@ -99,8 +102,8 @@ class ColdItems:
 
         Parameters
         ----------
-        features : scipy.sparse.csr_array
-            ``[n, features]`` of the items asked for.
+        features : ContentFeatures
+            Of the ``n`` items asked for.
         warm_vectors : numpy.ndarray
             ``E_w``, ``float32 [P_w, rank]``.
 
@@ -111,10 +114,10 @@ class ColdItems:
         log_popularity : numpy.ndarray
             ``float32 [n]``.
         """
-        step = max(1, _KERNEL_ENTRIES // max(1, self._features.shape[0]))
-        vectors = np.empty((features.shape[0], warm_vectors.shape[1]), np.float32)
-        log_popularity = np.empty(features.shape[0], np.float32)
-        for start in range(0, features.shape[0], step):
+        step = max(1, _KERNEL_ENTRIES // max(1, len(self._features)))
+        vectors = np.empty((len(features), warm_vectors.shape[1]), np.float32)
+        log_popularity = np.empty(len(features), np.float32)
+        for start in range(0, len(features), step):
             rows = slice(start, start + step)
             kernel = self.content.kernel(features[rows], self._features)
             fitted = kernel[:, self._basis] @ self._coefficients
@@ -131,7 +134,8 @@ class ColdItems:
         count = min(neighbours, kernel.shape[1])
         # A stable order, so that ties between neighbours do not depend on the algorithm.
         chosen = np.argsort(-kernel, axis=1, kind="stable")[:, :count]
-        weights = np.take_along_axis(kernel, chosen, axis=1)
+        # An item unlike this one is no neighbour, however few are left.
+        weights = np.maximum(np.take_along_axis(kernel, chosen, axis=1), 0)
         total = weights.sum(axis=1, keepdims=True)
         weights /= np.where(total > 0, total, 1)
         indptr = np.arange(len(kernel) + 1) * count
@@ -143,37 +147,34 @@ class ColdItems:
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """What JSON holds and what safetensors hold, for :meth:`from_state`."""
         content, arrays = self.content.state()
-        arrays = {f"content.{name}": array for name, array in arrays.items()}
+        arrays = {f"{_CONTENT}{name}": array for name, array in arrays.items()}
+        for name, array in self._features.to_arrays().items():
+            arrays[f"{_FEATURES}{name}"] = array
         arrays |= {
-            "cold.features.data": self._features.data,
-            "cold.features.indices": self._features.indices.astype(np.int64),
-            "cold.features.indptr": self._features.indptr.astype(np.int64),
             "cold.basis": self._basis,
             "cold.coefficients": self._coefficients,
             "cold.mean": self._mean,
         }
-        return {"content": content, "features": self._features.shape[1]}, arrays
+        return content, arrays
 
     @classmethod
     def from_state(cls, state: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> ColdItems:
         """The inverse of :meth:`state`."""
-        prefix = "content."
-        content = Content.from_state(
-            state["content"],
-            {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)},
-        )
-        indptr = arrays["cold.features.indptr"]
-        features = sparse.csr_array(
-            (arrays["cold.features.data"], arrays["cold.features.indices"], indptr),
-            shape=(len(indptr) - 1, state["features"]),
-        )
         return cls(
-            content,
-            features,
+            Content.from_state(state, _under(_CONTENT, arrays)),
+            ContentFeatures.from_arrays(_under(_FEATURES, arrays)),
             arrays["cold.basis"],
             arrays["cold.coefficients"],
             arrays["cold.mean"],
         )
+
+
+def _under(prefix: str, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
 def _solve(system: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

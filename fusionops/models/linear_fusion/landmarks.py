@@ -8,16 +8,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from fusionops.data.ids import Codes
-from fusionops.models.linear_fusion.content import Content
+from fusionops.models.linear_fusion.content import Content, ContentFeatures
 
 Floats = npt.NDArray[np.float32]
 
 _COUNT = 1024
-_ITEMS_AT_A_TIME = 4096
 
 
 class Landmarks:
@@ -26,8 +24,8 @@ class Landmarks:
     Parameters
     ----------
     content : Content
-    features : scipy.sparse.csr_array
-        ``[P, features]``.
+    features : ContentFeatures
+        Of the ``P`` items.
     count : int
         How many landmarks, at most.
 
@@ -41,15 +39,11 @@ class Landmarks:
         ``K_ll``, ``float64 [l, l]``, made positive definite.
     """
 
-    def __init__(self, content: Content, features: sparse.csr_array, count: int = _COUNT) -> None:
-        able = np.flatnonzero(np.diff(features.indptr))
+    def __init__(self, content: Content, features: ContentFeatures, count: int = _COUNT) -> None:
+        able = np.flatnonzero(features.present)
         self.codes: Codes = np.sort(np.random.default_rng(0).permutation(able)[:count])
         basis = features[self.codes]
-        parts = [
-            content.kernel(features[start : start + _ITEMS_AT_A_TIME], basis)
-            for start in range(0, features.shape[0], _ITEMS_AT_A_TIME)
-        ]
-        self.to_items: Tensor = torch.from_numpy(np.concatenate(parts))
+        self.to_items: Tensor = torch.from_numpy(content.kernel(features, basis))
         # The sharpened kernel may be slightly indefinite: its nearest positive part, with a floor.
         values, vectors = torch.linalg.eigh(self.to_items[self.codes].double())
         values = values.clamp_min(1e-4 * float(values[-1]))

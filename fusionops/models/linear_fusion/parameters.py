@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from fusionops.models.linear_fusion.content.numeric import WEIGHTS
+
+FORMS = tuple(WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,20 @@ class Parameters:
         Factor on the vectors of items without history. It changes nothing among themselves, only
         how often they come up in one list with the others.
     content : sequence of str, optional
-        The text and categorical columns that say what an item is like; by default all of them.
+        The text, categorical and numeric columns that say what an item is like; by default all of
+        them.
+    numeric : mapping of str to str or (str, float), optional
+        How near two values of a numeric column are, by a form and a scale d. ``"log"``: a bell of
+        width d over the difference of the logarithms, for prices and sizes; values that are not
+        positive count as missing. ``"linear"``: the same over the difference. ``"neighbour"``:
+        ``exp(-|difference| / d)``, for codes given out one after the other. By default half a
+        standard deviation, and 10 times the usual step between values. A column that is not named
+        is taken as a code where it holds whole numbers that mostly occur once, as ``"log"`` where
+        its logarithm is less skewed, and as ``"linear"`` otherwise.
+    weights : mapping of str to float, optional
+        Of the terms of the content kernel: ``"char"`` (1) and ``"word"`` (0.5), the two readings of
+        the text; ``"category"`` (0.5); each modality of ``features`` by its name (0.3); each
+        numeric column by its name (0.1, as ``"neighbour"`` 0.2). 0 leaves a term out.
     dense_items : int
         Largest number of items with history for which fitting holds matrices of items by items,
         and is exact. Above, the Gram matrix is only applied, never formed, and the content
@@ -68,6 +86,8 @@ class Parameters:
     neighbour_weight: float = 0.5
     cold_factor: float = 1.5
     content: Sequence[str] | None = None
+    numeric: Mapping[str, Any] | None = None
+    weights: Mapping[str, float] | None = None
     dense_items: int = 10_000
 
     def __post_init__(self) -> None:
@@ -98,3 +118,44 @@ class Parameters:
                     f"content: expected a sequence of column names, got the string {self.content!r}"
                 )
             object.__setattr__(self, "content", tuple(self.content))
+        for name, checked in (("numeric", _form), ("weights", _weight)):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            if not isinstance(given, Mapping):
+                raise TypeError(f"{name}: expected a mapping by name, got {type(given).__name__}")
+            object.__setattr__(self, name, {key: checked(key, given[key]) for key in given})
+
+
+def _form(column: str, value: Any) -> tuple[str, float | None]:
+    """The form of a numeric column, and its scale where one is given."""
+    form, scale = (value, None) if isinstance(value, str) else _pair(column, value)
+    if form not in FORMS:
+        raise ValueError(
+            f"numeric[{column!r}]: expected one of {', '.join(map(repr, FORMS))}, got {form!r}"
+        )
+    if scale is not None and not (_is_number(scale) and math.isfinite(scale) and scale > 0):
+        raise ValueError(
+            f"numeric[{column!r}]: expected a scale above 0 beside {form!r}, got {scale!r}"
+        )
+    return form, scale
+
+
+def _pair(column: str, value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(
+            f"numeric[{column!r}]: expected a form or a pair of form and scale, got {value!r}"
+        )
+    return value[0], value[1]
+
+
+def _weight(term: str, value: Any) -> float:
+    if not (_is_number(value) and math.isfinite(value) and value >= 0):
+        raise ValueError(
+            f"weights[{term!r}]: expected a finite number of at least 0, got {value!r}"
+        )
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from typing_extensions import Self
 
+from fusionops.data.encoded import Encoded
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
 from fusionops.models.interface import requests
@@ -48,7 +49,13 @@ class LinearFusion(Recommender):
         self.parameters = Parameters(**parameters)
         self._fitted: State | None = None
 
-    def fit(self, interactions: Interactions, items: Items | None = None) -> Self:
+    def fit(
+        self,
+        interactions: Interactions,
+        items: Items | None = None,
+        *,
+        features: Mapping[str, Encoded] | None = None,
+    ) -> Self:
         """Learn item vectors from who had what, and from what items are like.
 
         Parameters
@@ -59,16 +66,26 @@ class LinearFusion(Recommender):
             these rows alone.
         items : Items, optional
             Content of the catalogue, in any order.
+        features : mapping of str to Encoded, optional
+            What encoders say of the catalogue, by modality, each in any order. An item without a
+            modality is compared by the others.
 
         Raises
         ------
         TypeError, ValueError
-            No rows, negative weights, or a content column that ``items`` lacks.
+            No rows, negative weights, a content column that ``items`` lacks, or features of other
+            things than these items.
         """
-        self._fitted = fit_state(interactions, items, self.parameters)
+        self._fitted = fit_state(interactions, items, features, self.parameters)
         return self
 
-    def add_items(self, table: pa.Table | Mapping[str, Any] | Items, *, id: str = "item") -> Self:
+    def add_items(
+        self,
+        table: pa.Table | Mapping[str, Any] | Items,
+        *,
+        id: str = "item",
+        features: Mapping[str, Encoded] | None = None,
+    ) -> Self:
         """Put items without history into the catalogue, without a refit.
 
         They get the vectors that a refit without rows of theirs would give them.
@@ -79,15 +96,18 @@ class LinearFusion(Recommender):
             With every column that the catalogue has.
         id : str
             The column of ids of a table.
+        features : mapping of str to Encoded, optional
+            What the encoders of the fit say of these items; other ids in them do no harm.
 
         Raises
         ------
-        ValueError, InputError
-            An id is in the catalogue already, or a column is missing.
+        TypeError, ValueError, InputError
+            An id is in the catalogue already, a column is missing, or features are of a modality or
+            a width that the fit did not have.
         """
         state = self._state
         added = requests.new_items(table, state.items, id)
-        self._fitted = state.with_items(added, self.parameters)
+        self._fitted = state.with_items(added, features, self.parameters)
         return self
 
     def save_pretrained(self, path: str | Path) -> None:

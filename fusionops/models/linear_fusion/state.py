@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from fusionops.data.encoded import Encoded
 from fusionops.data.ids import Codes, IdMap
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
@@ -22,7 +24,7 @@ from fusionops.models.linear_fusion.behaviour import (
     streamed_item_vectors,
 )
 from fusionops.models.linear_fusion.cold import ColdItems
-from fusionops.models.linear_fusion.content import Content
+from fusionops.models.linear_fusion.content import Content, checked, checked_added
 from fusionops.models.linear_fusion.landmarks import Landmarks
 from fusionops.models.linear_fusion.parameters import Parameters
 
@@ -72,11 +74,15 @@ class State:
         weighted.data = weighted.data * self.item_scale[weighted.indices]
         return np.ascontiguousarray(weighted @ self.vectors, dtype=np.float32)
 
-    def with_items(self, added: Items, parameters: Parameters) -> State:
+    def with_items(
+        self, added: Items, features: Mapping[str, Encoded] | None, parameters: Parameters
+    ) -> State:
         """The state with more items behind the catalogue, none of which has history."""
         warm = self.warm
+        modalities = () if self.cold is None else self.cold.content.modalities
+        encoded = checked_added(features, added.ids, modalities)
         vectors, popularity = _cold_arrays(
-            self.cold, added, self.vectors[warm], self.users_per_item[warm], parameters
+            self.cold, added, encoded, self.vectors[warm], self.users_per_item[warm], parameters
         )
         none = np.zeros(len(added), np.int64)
         return replace(
@@ -130,19 +136,24 @@ class State:
         )
 
 
-def fit_state(interactions: Interactions, items: Items | None, parameters: Parameters) -> State:
+def fit_state(
+    interactions: Interactions,
+    items: Items | None,
+    features: Mapping[str, Encoded] | None,
+    parameters: Parameters,
+) -> State:
     """Fit on interactions over the catalogue ``interactions.items``; see :class:`LinearFusion`."""
     check_interactions(interactions)
     histories = Histories.from_interactions(interactions)
     catalogue = catalogue_of(interactions.items, items)
+    encoded = checked(features, catalogue.ids)
     pairs = histories.pairs(len(catalogue))
     pairs.eliminate_zeros()
     users_per_item = np.bincount(pairs.indices, minlength=len(catalogue)).astype(np.int64)
     warm = np.flatnonzero(users_per_item)
     warm_items = catalogue.take(IdMap(catalogue.ids.ids[warm]))
     scaled, warm_scale = scaled_histories(pairs[:, warm], parameters)
-    content = Content.fit(warm_items, parameters.content)
-    warm_vectors, cold = _fit_warm(scaled, content, warm_items, users_per_item[warm], parameters)
+    warm_vectors, cold = _fit_warm(scaled, warm_items, encoded, users_per_item[warm], parameters)
 
     vectors = np.empty((len(catalogue), warm_vectors.shape[1]), np.float32)
     item_scale = np.ones(len(catalogue), np.float32)
@@ -153,6 +164,7 @@ def fit_state(interactions: Interactions, items: Items | None, parameters: Param
         vectors[rest], popularity[rest] = _cold_arrays(
             cold,
             catalogue.take(IdMap(catalogue.ids.ids[rest])),
+            encoded,
             warm_vectors,
             users_per_item[warm],
             parameters,
@@ -171,14 +183,21 @@ def fit_state(interactions: Interactions, items: Items | None, parameters: Param
 
 def _fit_warm(
     scaled: sparse.csr_array,
-    content: Content | None,
     items: Items,
+    encoded: Mapping[str, Encoded],
     users_per_item: Codes,
     parameters: Parameters,
 ) -> tuple[Floats, ColdItems | None]:
     """Vectors of the items with history, and the map from content to vectors."""
     dense = len(items) <= parameters.dense_items
-    features = None if content is None else content.features(items)
+    content = Content.fit(
+        items,
+        parameters.content,
+        encoded=encoded,
+        numeric=parameters.numeric,
+        weights=parameters.weights,
+    )
+    features = None if content is None else content.features(items, encoded)
     kernel: Floats | Landmarks | None = None
     if content is not None and features is not None:
         kernel = content.kernel(features, features) if dense else Landmarks(content, features)
@@ -196,6 +215,7 @@ def _fit_warm(
 def _cold_arrays(
     cold: ColdItems | None,
     items: Items,
+    encoded: Mapping[str, Encoded],
     warm_vectors: Floats,
     users_per_item: Codes,
     parameters: Parameters,
@@ -204,7 +224,8 @@ def _cold_arrays(
     if cold is None:
         mean = np.float32(parameters.cold_factor) * warm_vectors.mean(axis=0)
         return np.tile(mean, (len(items), 1)), np.zeros(len(items), np.float32)
-    vectors, log = cold.vectors(cold.content.features(items), warm_vectors, parameters)
+    features = cold.content.features(items, encoded)
+    vectors, log = cold.vectors(features, warm_vectors, parameters)
     # An item that nobody has yet comes behind every item that somebody has.
     largest = np.float32(np.log1p(users_per_item.max()))
     return vectors, np.clip(log, 0, largest) / (largest + 1)

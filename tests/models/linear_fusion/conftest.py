@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fusionops.data import IdMap, Interactions, Items
+from fusionops.data import Encoded, IdMap, Interactions, Items
 from fusionops.models import LinearFusion
 
 N_USERS, N_ITEMS, N_COLD = 60, 40, 4
@@ -51,6 +51,16 @@ def interactions(items: Items) -> Interactions:
         items=items.ids,
         time=start + hour * np.timedelta64(30, "h"),
     )
+
+
+@pytest.fixture(scope="session")
+def picture(items: Items) -> Encoded:
+    """Vectors by the kind of item with noise, off centre; every fifth is missing."""
+    rng = np.random.default_rng(3)
+    taste = np.where(np.arange(N_ITEMS) % 2 == 0, 1.0, -1.0)[:, None] * np.array([1, 1, 0, 0, 0, 0])
+    vectors = 5.0 + taste + 0.5 * rng.standard_normal((N_ITEMS, 6))
+    present = np.arange(N_ITEMS) % 5 != 4
+    return Encoded(items.ids, np.where(present[:, None], vectors, 0).astype(np.float32), present)
 
 
 @pytest.fixture(scope="session")

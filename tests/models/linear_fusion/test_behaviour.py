@@ -50,7 +50,7 @@ def test_push_through_to_the_fusion_matrix(histories, items, power):
     """Users and items as feature rows under ``normalization="matrix"`` give the same scores."""
     parameters = Parameters(power=power, content_weight=0.3)
     warm = items.take(items.ids.ids[:36])
-    content = Content.fit(warm, None)
+    content = Content.fit(warm, ["title", "section"])  # the price would make it indefinite
     features = content.features(warm)
     kernel = content.kernel(features, features).astype(np.float64)
     values, directions = np.linalg.eigh(kernel)
@@ -77,7 +77,7 @@ def test_streamed_form_is_the_dense_form_at_full_rank(histories, items):
     """With every item a landmark and full rank nothing is approximated but the kernel's floor."""
     parameters = Parameters()
     warm = items.take(items.ids.ids[:36])
-    content = Content.fit(warm, None)
+    content = Content.fit(warm, ["title", "section"])  # the price would make it indefinite
     features = content.features(warm)
     scaled, _ = scaled_histories(histories, parameters)
     dense = dense_item_vectors(scaled, content.kernel(features, features), parameters)

@@ -17,6 +17,21 @@ from fusionops.models import LinearFusion
         ({"cold_factor": float("nan")}, ValueError, "cold_factor: expected a finite number"),
         ({"content": "title"}, TypeError, "content: expected a sequence of column names"),
         ({"ranks": 3}, TypeError, "ranks"),
+        ({"numeric": ["price"]}, TypeError, "numeric: expected a mapping by name, got list"),
+        (
+            {"numeric": {"price": "cubic"}},
+            ValueError,
+            r"numeric\['price'\]: expected one of 'log', ",
+        ),
+        (
+            {"numeric": {"price": 3}},
+            TypeError,
+            "expected a form or a pair of form and scale, got 3",
+        ),
+        ({"numeric": {"price": ("log", 0)}}, ValueError, "a scale above 0 beside 'log', got 0"),
+        ({"weights": 1.0}, TypeError, "weights: expected a mapping by name, got float"),
+        ({"weights": {"word": -1}}, ValueError, r"weights\['word'\]: expected a finite number of"),
+        ({"weights": {"word": "much"}}, ValueError, "of at least 0, got 'much'"),
     ],
 )
 def test_bad_parameters(parameters, error, sentence):

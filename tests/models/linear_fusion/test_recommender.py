@@ -342,7 +342,9 @@ class TestBadInput:
         )  # fmt: skip
         with pytest.raises(ValueError, match="expected finite weights of at least 0, got -1"):
             LinearFusion().fit(negative)
-        with pytest.raises(ValueError, match="content: expected text or categorical columns"):
+        with pytest.raises(
+            ValueError, match="content: expected text, categorical or numeric columns"
+        ):
             LinearFusion(content=["colour"]).fit(interactions, items)
         with pytest.warns(UserWarning, match="4 of the 40 items of the interactions have no row"):
             LinearFusion().fit(interactions, items.take(items.ids.ids[:WARM]))
