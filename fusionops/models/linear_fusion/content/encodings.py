@@ -95,9 +95,7 @@ def checked_added(
 
 
 def _codes(ids: IdMap, wanted: IdMap) -> Codes:
-    """The rows of the wanted ids, -1 for those that are not there: all, where they are text and
-    the others integers.
-    """
+    """The rows of the wanted ids, -1 for what is not there, as an integer among texts."""
     if ids.ids.dtype.kind != wanted.ids.dtype.kind:
         return np.full(len(wanted), -1)
     return ids.encode(wanted.ids, unknown="mark")
