@@ -133,7 +133,7 @@ def read_content(value: Any, modality: str, base_folder: Path) -> Content | None
     if isinstance(value, (str, Path)):
         return _file(base_folder / Path(value).expanduser())
     if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
-        array = np.ascontiguousarray(value)
+        array = np.asarray(value)
         digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
         digest.update(array.tobytes())
         return Content(value, digest.digest(), array.size)

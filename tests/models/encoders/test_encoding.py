@@ -130,11 +130,12 @@ def test_vectors_that_were_not_saved_with_hashes_are_not_used_again(path):
     assert len(run(WORDS, path)[2]) == len(WORDS)
 
 
-def test_files_go_by_what_is_in_them(tmp_path, path):
+def test_files_go_by_what_is_in_them(tmp_path, path, monkeypatch):
     for name in "abc":
         (tmp_path / name).write_text(f"picture {name}")
     (tmp_path / "copy").write_text("picture a")
-    contents = ["a", Path("b"), str(tmp_path / "c"), "copy"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    contents = ["a", Path("b"), str(tmp_path / "c"), "~/copy"]
     _, problems, prepared = run(contents, path, Files(), base_folder=tmp_path)
     assert not problems
     assert len(prepared) == 3
