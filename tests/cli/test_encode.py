@@ -102,18 +102,24 @@ def test_a_column_may_have_a_colon_in_its_name(run, tmp_path):
 
 
 def test_reviews_of_users_are_joined(run, tmp_path):
-    reviews = {"user": [7, 8, 7, None], "text": ["good", None, "mug", "lost"]}
+    reviews = {
+        "user": [7, 8, 7, None],
+        "text": ["good", None, "mug", "lost"],
+        "stars": [5, 4, 1, 2],
+    }
     pq.write_table(pa.table(reviews), tmp_path / "reviews.parquet")
     command = ["encode", tmp_path / "reviews.parquet", "--out", tmp_path, "--id-column", "user"]
-    result = run(*command, "--join", "--text", "text=0")
+    result = run(*command, "--join", "--text", "text=0", "--text", "stars=0")
     assert result.code == 0, result.err
     assert "1 row without item id in column 'user'" in result.err
     found = Encoded.load(tmp_path / "text.safetensors")
     assert found.ids.ids.tolist() == [7, 8]
     assert found.present.tolist() == [True, False]
     encoder = Letters().eval()
-    alone = encoder(**encoder.collate([encoder.prepare("good\nmug")]))
-    np.testing.assert_allclose(found.vectors[:1], alone.detach(), rtol=1e-5)
+    for name, joined in (("text", "good\nmug"), ("stars", "5\n1")):
+        alone = encoder(**encoder.collate([encoder.prepare(joined)]))
+        vectors = Encoded.load(tmp_path / f"{name}.safetensors").vectors
+        np.testing.assert_allclose(vectors[:1], alone.detach(), rtol=1e-5)
 
 
 def test_many_unreadable_ones_are_counted_and_listed_for_machines(run, tmp_path):
@@ -205,6 +211,7 @@ def test_a_tiny_model_from_a_folder(run, table, tmp_path, monkeypatch):
     monkeypatch.undo()
     result = run("encode", table, "--out", tmp_path / "features", "--text", f"title={folder}")
     assert result.code == 0, result.err
+    assert result.err.splitlines() == ["[0/4] title", "[4/4] title"]  # and no bar of transformers
     found = load_features(tmp_path / "features")["title"]
     assert found.width == 16
     assert found.present.tolist() == [True, False, True, True, True]

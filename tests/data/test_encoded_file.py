@@ -131,6 +131,7 @@ def test_a_folder_of_features(path):
     encoded((1, 2, 3)).save(path.with_name("photo.v2.safetensors"))
     (path.parent / "notes.txt").write_text("not ours")
     (path.parent / ".title.safetensors.saving-12").write_text("of a save under way")
+    (path.parent / "._title.safetensors").write_text("what macOS leaves on foreign disks")
     features = load_features(path.parent)
     assert {name: len(one) for name, one in features.items()} == {"photo.v2": 3, "title": 3}
     path.write_text("damaged")
