@@ -85,6 +85,7 @@ def fit(
     interactions: options.InteractionsFile,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the model is saved.")],
     items: options.ItemsFile = None,
+    features: options.FeaturesFolder = None,
     user_column: options.UserColumn = "user",
     item_column: options.ItemColumn = "item",
     time_column: options.TimeColumn = None,
@@ -110,6 +111,7 @@ def fit(
         run(
             interactions,
             items,
+            features,
             out,
             *columns_of(context.params),
             options.parameters(set_parameter or ()),

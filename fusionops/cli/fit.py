@@ -17,8 +17,9 @@ from fusionops.cli.inputs import (
     read_interactions,
     read_items,
     with_catalogue,
+    with_features,
 )
-from fusionops.data import Report
+from fusionops.data import Report, load_features
 
 if TYPE_CHECKING:
     from fusionops.models import LinearFusion
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 def run(
     interactions_file: Path,
     items_file: Path | None,
+    features_folder: Path | None,
     out: Path,
     columns: InteractionColumns,
     item_columns: ItemColumns,
@@ -40,6 +42,8 @@ def run(
     ----------
     interactions_file, items_file : Path
         Parquet or CSV files.
+    features_folder : Path, optional
+        What ``fusionops encode`` has written.
     out : Path
         The model folder.
     columns, item_columns
@@ -59,10 +63,13 @@ def run(
     if items_file is not None:
         items = read_items(items_file, item_columns, report)
         interactions, items = with_catalogue(interactions, items, report)
+    features = {} if features_folder is None else load_features(features_folder)
+    if features:
+        interactions, items, features = with_features(interactions, items, features, report)
     with console.progress(2) as step:
         step(f"fitting {len(interactions):,} rows")
         with console.collected_warnings(report):
-            model.fit(interactions, items)
+            model.fit(interactions, items, features=features)
         step("saving")
         model.save_pretrained(out)
 
@@ -75,6 +82,7 @@ def run(
         "items": len(model.items),
         "items_without_history": len(model.items) - len(np.unique(interactions.item)),
         "columns": model.items.columns,
+        "features": {name: one.width for name, one in features.items()},
         "problems": problems,
         "seconds": round(time.perf_counter() - began, 2),
     }
@@ -83,6 +91,8 @@ def run(
         return
     screen = console.stdout()
     content = ", ".join(model.items.columns) or "none"
+    if features:
+        content += f"; features: {', '.join(features)}"
     screen.print(
         f"{out}: LinearFusion of {result['users']:,} users and {result['items']:,} items "
         f"(columns: {content}), fitted on {result['rows']:,} rows in {result['seconds']:.1f} s",

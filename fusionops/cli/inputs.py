@@ -11,7 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from fusionops.cli.options import event_weights
-from fusionops.data import EVENT_WEIGHTS, IdMap, Interactions, Items, Report, read_table
+from fusionops.data import (
+    EVENT_WEIGHTS,
+    Encoded,
+    IdMap,
+    Interactions,
+    Items,
+    Report,
+    read_table,
+)
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,42 @@ def with_catalogue(
             len(theirs),
             severity="note",
         )
-        ours, theirs = IdMap(ours.ids.astype(str)), IdMap(theirs.ids.astype(str))
+        ours, theirs = _as_text(ours), _as_text(theirs)
         items = replace(items, ids=theirs)
     new = ours.encode(theirs.ids, unknown="mark") < 0
     if new.any():
         ours = IdMap(np.concatenate([ours.ids, theirs.ids[new]]))
     return replace(interactions, items=ours), items
+
+
+def with_features(
+    interactions: Interactions,
+    items: Items | None,
+    features: Mapping[str, Encoded],
+    report: Report,
+) -> tuple[Interactions, Items, dict[str, Encoded]]:
+    """Ids of one kind; without a table of items, those that have vectors are the catalogue.
+
+    Codes of the interactions stay as they are.
+    """
+    known = [interactions.items, *(one.ids for one in features.values())]
+    if len({ids.ids.dtype.kind for ids in known}) > 1:
+        report.add(
+            "features: ids are integers in one file and text in the other; both are read as text",
+            sum(map(len, features.values())),
+            severity="note",
+        )
+        interactions = replace(interactions, items=_as_text(interactions.items))
+        items = None if items is None else replace(items, ids=_as_text(items.ids))
+        features = {name: replace(one, ids=_as_text(one.ids)) for name, one in features.items()}
+    if items is None:
+        ids = np.concatenate([one.ids.ids for one in features.values()])
+        interactions, items = with_catalogue(interactions, Items(IdMap(np.unique(ids))), report)
+    return interactions, items, dict(features)
+
+
+def _as_text(ids: IdMap) -> IdMap:
+    return IdMap(ids.ids.astype(str))
 
 
 def _present(named: str | None, usual: str, table: pa.Table) -> str | None:

@@ -23,6 +23,12 @@ ItemsFile = Annotated[
 ]
 
 
+FeaturesFolder = Annotated[
+    Path | None,
+    typer.Option("--features", metavar="DIR", help="Vectors of items that encode has made."),
+]
+
+
 def _column(name: str, help: str) -> Any:
     return typer.Option(name, metavar="NAME", help=help, rich_help_panel=_COLUMNS)
 

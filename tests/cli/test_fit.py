@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fusionops.data import Encoded, IdMap
 from fusionops.models import LinearFusion
 
 
@@ -78,6 +80,65 @@ def test_ids_of_integers_meet_ids_of_text(run, tmp_path):
     )  # fmt: skip
     assert json.loads(result.out)["items"] == 4
     assert "both are read as text" in result.err
+
+
+def features(folder, ids, seed=0):
+    """Vectors of these items, as encode writes them."""
+    vectors = np.random.default_rng(seed).normal(size=(len(ids), 6)).astype(np.float32)
+    present = np.ones(len(ids), np.bool_)
+    Encoded(IdMap(ids), vectors, present).save(folder / "title.safetensors")
+    return folder
+
+
+def test_features_are_content(shop, run, tmp_path):
+    ids = LinearFusion.from_pretrained(shop.model).items.ids.ids
+    command = ["fit", *shop.files, "--out", tmp_path / "m", "--json"]
+    vectors = []
+    for seed in (0, 1):
+        folder = features(tmp_path / f"f{seed}", ids, seed)
+        result = run(*command, "--features", folder)
+        assert result.code == 0, result.err
+        found = json.loads(result.out)
+        assert found["features"] == {"title": 6}
+        assert not any("features" in problem for problem in found["problems"])
+        vectors.append(LinearFusion.from_pretrained(tmp_path / "m").item_vectors)
+    assert not np.allclose(*vectors)
+    result = run(*command[:-1], "--features", folder)
+    assert "(columns: title, price; features: title)" in " ".join(result.out.split())
+    features(folder, ids[:-1])  # the last one has no row: it is used by its columns
+    result = run(*command, "--features", folder)
+    assert "1 of the 32 items have no row" in result.err
+
+
+def test_features_without_a_table_of_items_bring_the_items_of_nobody(run, tmp_path):
+    pairs = {"user": [1, 1, 2, 2, 3], "item": [10, 11, 10, 12, 12]}
+    pq.write_table(pa.table(pairs), tmp_path / "i.parquet")
+    folder = features(tmp_path / "f", ["10", "11", "12", "13"])
+    command = ["fit", "--interactions", tmp_path / "i.parquet", "--out", tmp_path / "m", "--json"]
+    result = run(*command, "--features", folder)
+    assert result.code == 0, result.err
+    assert "features: ids are integers in one file and text in the other" in result.err
+    assert json.loads(result.out)["items"] == 4
+    assert json.loads(result.out)["items_without_history"] == 1
+
+
+def test_bad_features_are_one_sentence(shop, run, tmp_path):
+    folder = features(tmp_path / "f", ["x", "y"])
+    command = ["fit", *shop.files, "--out", tmp_path / "m", "--features"]
+    result = run(*command, folder)
+    assert result.code == 2
+    assert "features['title']: expected the ids of items, such as '00" in result.err
+    (folder / "title.safetensors").write_text("a letter")
+    for where, said in (
+        (folder, "title.safetensors: expected a file of fusionops.Encoded"),
+        (shop.items.parent, "got none"),
+        (tmp_path / "none", "features: there is no folder"),
+    ):
+        result = run(*command, where)
+        assert result.code == 2
+        assert said in result.err
+        assert len(result.err.splitlines()) == 1
+    assert not (tmp_path / "m").exists()
 
 
 def test_parameters(shop, run, tmp_path):
