@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fusionops.data import Interactions, Items, Split
+from fusionops.data import Encoded, Interactions, Items, Split
 from fusionops.data.ids import Codes
 from fusionops.data.splits import same_session_share
 from fusionops.evaluation import (
@@ -20,6 +20,7 @@ from fusionops.evaluation import (
     ItemKNN,
     Popularity,
     Random,
+    SummedCarriedEASE,
     evaluate,
     holm,
     paired_difference,
@@ -28,7 +29,7 @@ from fusionops.evaluation import (
 
 OURS = "LinearFusion"
 WITHOUT_RECENCY = "LinearFusion, no recency"
-NAMES = ("Random", "Popularity", "ItemKNN", "EASE", "CarriedEASE", OURS)
+NAMES = ("Random", "Popularity", "ItemKNN", "EASE", "CarriedEASE", "SummedCarriedEASE", OURS)
 """The models, in the order in which they are run and shown."""
 
 PROTOCOLS = ("warm", "next_visit", "cold", "one_list")
@@ -49,11 +50,18 @@ BASELINES: Mapping[str, tuple[str, ...]] = {
     "one_list": ("Popularity", "EASE", "CarriedEASE"),
 }
 
+WITH_FEATURES: Mapping[str, tuple[str, ...]] = {
+    **BASELINES,
+    "cold": (*BASELINES["cold"], "SummedCarriedEASE"),
+    "one_list": (*BASELINES["one_list"], "SummedCarriedEASE"),
+}
+"""The baselines where there are features: that which reads them stands beside the others."""
+
 REFERENCES: Mapping[str, tuple[str, ...]] = {
     "warm": ("EASE", "ItemKNN", "Popularity", "Random"),
     "next_visit": ("EASE", "ItemKNN", "Popularity", "Random"),
-    "cold": ("CarriedEASE", "Random"),
-    "one_list": ("EASE", "CarriedEASE", "Popularity", "Random"),
+    "cold": ("SummedCarriedEASE", "CarriedEASE", "Random"),
+    "one_list": ("EASE", "SummedCarriedEASE", "CarriedEASE", "Popularity", "Random"),
 }
 """Which model the others are compared with: the first of these that was run."""
 
@@ -65,7 +73,13 @@ class Model(Protocol):
 
     name: str
 
-    def fit(self, interactions: Interactions, items: Items | None = None) -> Any:
+    def fit(
+        self,
+        interactions: Interactions,
+        items: Items | None = None,
+        *,
+        features: Mapping[str, Encoded] | None = None,
+    ) -> Any:
         """Learn from a training part."""
 
     def rank(
@@ -156,6 +170,8 @@ def answer(
     models: Mapping[str, Sequence[str]],
     k: int,
     step: Step,
+    *,
+    features: Mapping[str, Encoded] | None = None,
 ) -> tuple[list[Outcome], dict[str, Model]]:
     """Fit models once on the training part that the questions share, and evaluate all lists.
 
@@ -171,6 +187,8 @@ def answer(
         Length of the lists.
     step : callable
         Told before each fit.
+    features : mapping of str to Encoded, optional
+        What encoders say of the catalogue, for the models that read it.
 
     Returns
     -------
@@ -185,7 +203,7 @@ def answer(
     fitted: dict[str, Model] = {}
     for name in models_of(questions, models):
         step(f"{where}: {name}")
-        fitted[name] = new_model(name).fit(train, items)
+        fitted[name] = new_model(name).fit(train, items, features=features)
         for outcome in outcomes:
             if name in models[outcome.question.protocol]:
                 outcome.evaluations.update(_evaluations(fitted[name], outcome.question, k))
@@ -227,7 +245,7 @@ def new_model(name: str) -> Model:
         from fusionops.models import LinearFusion  # imports torch
 
         return LinearFusion()
-    classes = (Random, Popularity, ItemKNN, EASE, CarriedEASE)
+    classes = (Random, Popularity, ItemKNN, EASE, CarriedEASE, SummedCarriedEASE)
     return next(one for one in classes if one.name == name)()
 
 

@@ -20,7 +20,7 @@ from fusionops.data import Items, Report
 DENSE_ITEMS = 20_000
 """Above so many items the baselines that invert a matrix of items by items are left out."""
 
-_DENSE = ("EASE", "CarriedEASE")
+_DENSE = ("EASE", "CarriedEASE", "SummedCarriedEASE")
 
 
 def run(

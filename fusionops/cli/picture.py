@@ -21,6 +21,7 @@ COLOURS = {
     "ItemKNN": "#56b4e9",
     "EASE": "#e69f00",
     "CarriedEASE": "#cc79a7",
+    "SummedCarriedEASE": "#9c4f7c",
     WITHOUT_RECENCY: "#8fc9b5",
     OURS: "#007a5a",
 }

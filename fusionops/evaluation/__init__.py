@@ -9,7 +9,15 @@ Needs the libraries of ``fusionops[rec]``; torch is not imported.
 """
 
 from fusionops.evaluation import protocols
-from fusionops.evaluation.baselines import EASE, Baseline, CarriedEASE, ItemKNN, Popularity, Random
+from fusionops.evaluation.baselines import (
+    EASE,
+    Baseline,
+    CarriedEASE,
+    ItemKNN,
+    Popularity,
+    Random,
+    SummedCarriedEASE,
+)
 from fusionops.evaluation.metrics import Evaluation, evaluate
 from fusionops.evaluation.significance import Difference, compare, holm, paired_difference
 
@@ -22,6 +30,7 @@ __all__ = [
     "ItemKNN",
     "Popularity",
     "Random",
+    "SummedCarriedEASE",
     "compare",
     "evaluate",
     "holm",

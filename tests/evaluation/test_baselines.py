@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from fusionops.data import IdMap, Interactions, Items
-from fusionops.evaluation import EASE, CarriedEASE, ItemKNN, Popularity, Random
+from fusionops.data import Encoded, IdMap, Interactions, Items
+from fusionops.evaluation import (
+    EASE,
+    CarriedEASE,
+    ItemKNN,
+    Popularity,
+    Random,
+    SummedCarriedEASE,
+)
 
 N_USERS, N_ITEMS, N_COLD = 30, 12, 2
 USERS = np.arange(N_USERS)
@@ -86,6 +93,60 @@ def test_carried_ease_is_the_mean_of_the_nearest_in_text(interactions, items, hi
     np.testing.assert_array_equal(found[:, -1], 0.0)  # no warm item shares a word with "sofa"
 
 
+@pytest.fixture(scope="module")
+def picture(interactions):
+    """Vectors off centre; a warm and a cold item have none."""
+    vectors = np.random.default_rng(5).standard_normal((N_ITEMS, 4)) + 3
+    present = ~np.isin(np.arange(N_ITEMS), [2, N_ITEMS - 1])
+    return Encoded(
+        interactions.items, np.where(present[:, None], vectors, 0).astype(np.float32), present
+    )
+
+
+def carried_by_picture(scores, picture, neighbours):
+    """The scores of the cold items, item by item: what a warm one without a picture says, goes."""
+    warm = range(N_ITEMS - N_COLD)
+    mean = picture.vectors[[i for i in warm if picture.present[i]]].mean(axis=0)
+    result = np.zeros((len(scores), N_ITEMS))
+    result[:, : N_ITEMS - N_COLD] = scores
+    for cold in range(N_ITEMS - N_COLD, N_ITEMS):
+        if not picture.present[cold]:
+            continue
+        a = picture.vectors[cold] - mean
+        cosines = []
+        for item in warm:
+            b = picture.vectors[item] - mean
+            near = a @ b / np.linalg.norm(a) / np.linalg.norm(b) if picture.present[item] else 0.0
+            cosines.append((near, item))
+        best = [(c, i) for c, i in sorted(cosines, reverse=True)[:neighbours] if c > 0]
+        total = sum(c for c, _ in best)
+        result[:, cold] = sum(c / total * scores[:, i] for c, i in best)
+    return result
+
+
+def standardised(scores):
+    centred = scores - scores.mean(axis=1, keepdims=True)
+    return centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-12)
+
+
+@pytest.mark.parametrize("columns", [None, np.array([1, 4, 9, 10, 11])])
+def test_summed_carried_ease_adds_what_text_and_pictures_say(
+    interactions, items, picture, history, columns
+):
+    warm = history[:, : N_ITEMS - N_COLD]
+    by_picture = carried_by_picture(warm @ ease(warm, 5.0), picture, 3)
+    by_text = CarriedEASE(5.0, neighbours=3).fit(interactions, items).scores(USERS)
+    asked = slice(None) if columns is None else columns
+    expected = standardised(by_text[:, asked]) + standardised(by_picture[:, asked])
+    order = np.random.default_rng(2).permutation(N_ITEMS)
+    shuffled = {"picture": picture.take(IdMap(interactions.items.ids[order].tolist()))}
+    model = SummedCarriedEASE(5.0, neighbours=3).fit(interactions, items, features=shuffled)
+    np.testing.assert_allclose(model.scores(USERS, columns), expected, atol=2e-4)
+    alone = SummedCarriedEASE(5.0, neighbours=3).fit(interactions, features=shuffled)
+    expected = standardised(by_picture[:, asked])
+    np.testing.assert_allclose(alone.scores(USERS, columns), expected, atol=2e-4)
+
+
 def test_random_is_reproducible_and_seeded(interactions):
     first = Random(1).fit(interactions).rank(USERS, 5)[1]
     np.testing.assert_array_equal(first, Random(1).fit(interactions).rank(USERS, 5)[1])
@@ -125,10 +186,12 @@ def test_no_users(interactions):
     assert scores.shape == ranked.shape == (0, 3)
 
 
-def test_errors(interactions):
+def test_errors(interactions, items):
     with pytest.raises(ValueError, match=r"penalty must be above 0, got 0\.0"):
         EASE(0.0)
     with pytest.raises(ValueError, match="needs items with a text column, got none"):
         CarriedEASE().fit(interactions)
+    with pytest.raises(ValueError, match="needs features of at least one modality, got none"):
+        SummedCarriedEASE().fit(interactions, items)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         Popularity().fit(interactions).rank(USERS, 0)

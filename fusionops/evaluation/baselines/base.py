@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
 from scipy import sparse
 
+from fusionops.data.encoded import Encoded
 from fusionops.data.ids import Codes
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
@@ -23,8 +25,15 @@ class Baseline(ABC):
 
     name: str
     _history: sparse.csr_array
+    _features: Mapping[str, Encoded]
 
-    def fit(self: Model, interactions: Interactions, items: Items | None = None) -> Model:
+    def fit(
+        self: Model,
+        interactions: Interactions,
+        items: Items | None = None,
+        *,
+        features: Mapping[str, Encoded] | None = None,
+    ) -> Model:
         """Learn from interactions; the catalogue is ``interactions.items``.
 
         Parameters
@@ -33,7 +42,10 @@ class Baseline(ABC):
             Training rows.
         items : Items, optional
             The content of the catalogue, in any order, for the baselines that read it.
+        features : mapping of str to Encoded, optional
+            What encoders say of the catalogue, by modality, likewise.
         """
+        self._features = features or {}
         self._history = interactions.matrix()
         self._learn(interactions, items)
         return self
