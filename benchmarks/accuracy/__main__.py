@@ -1,0 +1,51 @@
+"""The commands of the accuracy benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import hiding, jobs, report
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Features = Annotated[Path, typer.Option(help="Folder of vectors by fusionops encode.")]
+Work = Annotated[Path, typer.Option(help="Folder of figures, one file a fit.")]
+
+
+@app.command()
+def run(
+    features: Features,
+    work: Work = Path("build/accuracy"),
+    processes: int = 1,
+    only: Annotated[list[str] | None, typer.Option(help="Names of models; repeat.")] = None,
+) -> None:
+    """Run every model on every protocol; what is in the folder already is kept."""
+    work.mkdir(parents=True, exist_ok=True)
+    chosen = [job for job in jobs.all_jobs() if only is None or job.model in only]
+    failed = jobs.run_all(chosen, features, work, processes)
+    raise typer.Exit(bool(failed))
+
+
+@app.command()
+def one(group: str, model: str, seed: int, features: Features, work: Work) -> None:
+    """Run one of them; ``run`` starts a process for each."""
+    jobs.run(jobs.Job(group, model, seed), jobs.features_of(features), work)
+
+
+@app.command()
+def hide(features: Features, work: Work = Path("build/accuracy"), seed: int = 1) -> None:
+    """Hide modalities of test items, and see what quality is lost."""
+    work.mkdir(parents=True, exist_ok=True)
+    hiding.run(jobs.features_of(features), work, seed)
+
+
+@app.command(name="report")
+def write_report(work: Work = Path("build/accuracy"), out: Path = Path("docs/accuracy")) -> None:
+    """Write the tables from the figures."""
+    report.write(work, out)
+
+
+app()
