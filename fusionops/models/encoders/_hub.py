@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 from torch import nn
 
 from fusionops.models.encoders.base import reason
+
+# How the classes of an encoder without its decoder are called, such as WhisperEncoder or T5Stack.
+_ENCODERS = ("Encoder", "Stack")
 
 # What a configuration says of where it is from, not of what the model computes.
 _PROVENANCE = {"_name_or_path", "_model_name_or_path", "transformers_version", "architectures"}
@@ -175,10 +179,8 @@ def load_backbone(source: Source, config: Any, dtype: str) -> nn.Module:
     ValueError
         The checkpoint lacks weights, or `dtype` is no dtype.
     """
-    from transformers import AutoModel
-
     backbone, report = load(
-        AutoModel,
+        _model_class(config),
         "weights",
         source,
         config=config,
@@ -188,6 +190,17 @@ def load_backbone(source: Source, config: Any, dtype: str) -> nn.Module:
     _settle_missing(backbone, set(report["missing_keys"]), source.name)
     found: nn.Module = backbone.eval()
     return found
+
+
+def _model_class(config: Any) -> Any:
+    """AutoModel, or the encoder of an encoder and decoder, where that alone has been saved."""
+    from transformers import AutoModel
+
+    name = (getattr(config, "architectures", None) or [""])[0]
+    if not name.endswith(_ENCODERS):
+        return AutoModel
+    module = type(config).__module__.replace(".configuration_", ".modeling_")
+    return getattr(import_module(module), name, AutoModel)
 
 
 def checked_dtype(dtype: str) -> torch.dtype | str:

@@ -47,6 +47,24 @@ def load(
     return _parts(_from_timm(model, name), dtype)
 
 
+def save(network: nn.Module, folder: Path) -> None:
+    """Write a network into a folder that :func:`load` reads.
+
+    Raises
+    ------
+    TypeError
+        It is none of timm's.
+    """
+    if not hasattr(network, "pretrained_cfg"):
+        raise TypeError(
+            "backbone: expected a model of transformers or timm, so that it can be saved, got "
+            f"{type(network).__name__}"
+        )
+    from timm.models import save_for_hf
+
+    save_for_hf(network, str(folder), safe_serialization=True)
+
+
 def _is_timm(folder: Path) -> bool:
     """Its configuration names an architecture where transformers' has a type of model."""
     try:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fusionops.models.encoders import _hub
 from fusionops.models.encoders._pooling import masked_mean
 from fusionops.models.encoders._sound import MAX_SECONDS, checked_seconds, read_sound
-from fusionops.models.encoders.adaptation import Adaptation, adapt
+from fusionops.models.encoders.adaptation import Adaptation, adapt, merged
 from fusionops.models.encoders.base import Encoder, Unreadable
 
 
@@ -157,6 +157,12 @@ class AudioEncoder(Encoder):
                 for i, n in enumerate(lengths)
             ]
         )
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write a folder of transformers; how much is kept of a sound is an option."""
+        merged(self.backbone).save_pretrained(folder)
+        self.extractor.save_pretrained(folder)
+        return {"max_seconds": self.max_seconds, "dtype": self.dtype_name}
 
     def settings(self) -> dict[str, Any]:
         """The configuration, the feature extractor, and what is kept of a sound."""

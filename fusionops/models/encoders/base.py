@@ -113,10 +113,15 @@ class Encoder(nn.Module, ABC):
         Returns
         -------
         dict
-            For JSON: ``model``, the file in the folder where it is one, and the options of
-            :func:`load_encoder` with which it is this encoder again.
+            For JSON: the options of :func:`load_encoder` with which it is this encoder again, and
+            as ``model`` the file in the folder, where it is one.
         """
         raise NotImplementedError(f"{type(self).__name__} has no format to be saved in")
+
+    @property
+    def dtype_name(self) -> str:
+        """The dtype of the weights by its name, as options say it."""
+        return str(self.dtype).removeprefix("torch.")
 
     def train(self, mode: bool = True) -> Encoder:
         """Choose training or evaluation mode; what is frozen is always in the latter.

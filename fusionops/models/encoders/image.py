@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionops.models.encoders import _hub, _timm
-from fusionops.models.encoders.adaptation import Adaptation, adapt
+from fusionops.models.encoders.adaptation import Adaptation, adapt, merged
 from fusionops.models.encoders.base import Encoder, Unreadable, path_of, reason
 
 
@@ -125,6 +126,22 @@ class ImageEncoder(Encoder):
         vectors: Tensor = self.backbone(batch["pixels"].to(self.dtype))
         return vectors
 
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write a folder of transformers or of timm.
+
+        Raises
+        ------
+        TypeError
+            The backbone is of neither.
+        """
+        backbone = merged(self.backbone)
+        if isinstance(backbone, _Features) and isinstance(self.transform, _Processing):
+            backbone.network.save_pretrained(folder)
+            self.transform.processor.save_pretrained(folder)
+        else:
+            _timm.save(backbone, folder)
+        return {"dtype": self.dtype_name}
+
     def settings(self) -> dict[str, Any]:
         """The configuration, and how pictures are resized, cropped and scaled."""
         return self.description
@@ -171,7 +188,7 @@ def _rgb(picture: Any) -> Any:
 class _Features(nn.Module):
     """A vision model of transformers down to one vector a picture."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
@@ -184,6 +201,17 @@ class _Features(nn.Module):
         return states.mean((2, 3)) if states.dim() == 4 else states[:, 0]
 
 
+@dataclass(frozen=True)
+class _Processing:
+    """What an image processor of transformers does to one picture."""
+
+    processor: Any
+
+    def __call__(self, picture: Any) -> Tensor:
+        pixels: Tensor = self.processor(images=picture, return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+
 def _load(
     source: _hub.Source, dtype: str
 ) -> tuple[nn.Module, Callable[[Any], Tensor], dict[str, Any]]:
@@ -193,15 +221,11 @@ def _load(
     processor = _hub.load(AutoImageProcessor, "image processor", source)
     backbone = _Features(_hub.load_backbone(source, config, dtype)).eval()
 
-    def transform(picture: Any) -> Tensor:
-        pixels: Tensor = processor(images=picture, return_tensors="pt")["pixel_values"][0]
-        return pixels
-
     description = {
         "config": _hub.configuration(config),
         "processor": {"class": type(processor).__name__, **processor.to_dict()},
     }
-    return backbone, transform, description
+    return backbone, _Processing(processor), description
 
 
 def _width(backbone: nn.Module, transform: Callable[[Any], Tensor]) -> int:

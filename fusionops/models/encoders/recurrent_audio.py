@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +25,7 @@ from fusionops.models.encoders.base import Encoder
 
 Scale = Literal["power", "log"]
 
+_FILE = "weights.safetensors"
 _RATE = 16_000
 _FRAME = 400  # samples: 25 ms
 _HOP = 160  # samples: 10 ms
@@ -209,6 +211,11 @@ class RecurrentAudioEncoder(Encoder):
         whose = real.nonzero()[:, 0]
         total = directions.new_zeros(len(counts), self.width).index_add(0, whose, directions)
         return functional.normalize(total, dim=1)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write a file of weights; how bands are scaled is an option."""
+        save_file(self.state_dict(), folder / _FILE)
+        return {"model": _FILE, "scale": self.scale, "max_seconds": self.max_seconds}
 
     def settings(self) -> dict[str, Any]:
         """The scale of the bands, and what is kept of a sound."""

@@ -184,13 +184,12 @@ class TextEncoder(Encoder):
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write a folder of transformers; pooling and tokens kept are options."""
-        dtype = next(self.backbone.parameters()).dtype
         merged(self.backbone).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         return {
             "pooling": self.pooling,
             "max_length": self.max_length,
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": self.dtype_name,
         }
 
     def settings(self) -> dict[str, Any]:
