@@ -69,6 +69,10 @@ class ProfileFusion(nn.Module):
         nn.init.normal_(self.kind, std=0.1 * self.kind.shape[1] ** -0.5)
         if self.gate is not None:
             nn.init.ones_(self.gate)
+        for block in self.blocks[-1:]:
+            # Behind its last LayerNorm rows have the length of sqrt(D): profiles begin at 1, too.
+            with torch.no_grad():
+                block.pool.out_proj.weight.mul_(self.kind.shape[1] ** -0.5)  # type: ignore[union-attr, operator]
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """The profiles.
