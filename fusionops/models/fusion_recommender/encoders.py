@@ -37,6 +37,8 @@ FOLDER = "encoders"
 
 Spec = dict[str, Any]
 
+_KINDS = {"text": "text", "image": "media", "audio": "media"}
+
 
 @dataclass(frozen=True)
 class ItemEncoder:
@@ -231,7 +233,12 @@ def _load(name: str, spec: Spec) -> Encoder:
 
 
 def _column(name: str, spec: Spec, items: Items) -> str:
-    kind = "text" if spec["modality"] == "text" else "media"
+    kind = _KINDS.get(spec["modality"])
+    if kind is None:
+        raise ValueError(
+            f"encoders[{name!r}]: expected the modality {' or '.join(map(repr, _KINDS))}, "
+            f"got {spec['modality']!r}"
+        )
     columns = list(getattr(items, kind))
     wanted = spec["column"]
     if wanted is None and name in columns:
