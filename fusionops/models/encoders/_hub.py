@@ -211,6 +211,15 @@ def checked_dtype(dtype: str) -> torch.dtype | str:
     return dtype if found is None else found
 
 
+def save(backbone: Any, folder: Path) -> None:
+    """``save_pretrained``; a GGUF model that was unpacked when loaded is saved as any other."""
+    quantizer = getattr(backbone, "hf_quantizer", None)
+    packed = any(tensor.dtype == torch.uint8 for tensor in backbone.state_dict().values())
+    if quantizer is not None and not packed:
+        quantizer.remove_quantization_config(backbone)
+    backbone.save_pretrained(folder)
+
+
 def configuration(config: Any) -> dict[str, Any]:
     """What a configuration says of the computation."""
     return {k: v for k, v in config.to_diff_dict().items() if k not in _PROVENANCE}

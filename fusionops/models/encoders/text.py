@@ -184,7 +184,7 @@ class TextEncoder(Encoder):
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write a folder of transformers; pooling and tokens kept are options."""
-        merged(self.backbone).save_pretrained(folder)
+        _hub.save(merged(self.backbone), folder)
         self.tokenizer.save_pretrained(folder)
         return {
             "pooling": self.pooling,
