@@ -64,6 +64,7 @@ def run(job: Job, features: dict[str, Encoded], work: Path) -> None:
         "seed": job.seed,
         "seconds": round(seconds, 2),
         "grown_mib": round((after - before) / 1024),
+        "gpu_mib": round(torch.cuda.max_memory_allocated() / 1024**2),
         "device": device_name(),
         "threads": torch.get_num_threads(),
         "figures": figures,
