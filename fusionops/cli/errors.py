@@ -16,6 +16,9 @@ DEBUG = "FUSIONOPS_DEBUG"
 _LIBRARIES = frozenset(
     ("click", "matplotlib", "pyarrow", "rich", "safetensors", "scipy", "sklearn", "typer")
 )
+_ENCODER_LIBRARIES = frozenset(
+    ("PIL", "accelerate", "gguf", "peft", "soundfile", "timm", "torchvision", "transformers")
+)
 
 
 @contextmanager
@@ -49,6 +52,8 @@ def missing_library(error: ModuleNotFoundError) -> str:
     root = (error.name or "").split(".")[0]
     if root in _LIBRARIES:
         return f'the library {root} is not installed: pip install "fusionops[rec]"'
+    if root in _ENCODER_LIBRARIES:
+        return f'the library {root} is not installed: pip install "fusionops[encoders]"'
     if root == "torch":
         return "PyTorch is not installed: pip install torch"
     return f"a module is missing: {error}"

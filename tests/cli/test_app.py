@@ -47,6 +47,13 @@ main()
     assert result.stdout == ""
 
 
+def test_a_missing_library_of_encoders_is_one_sentence(capsys):
+    with pytest.raises(SystemExit), sentences():
+        raise ModuleNotFoundError("No module named 'timm'", name="timm.data")
+    expected = 'error: the library timm is not installed: pip install "fusionops[encoders]"\n'
+    assert capsys.readouterr().err == expected
+
+
 def test_info(run):
     result = run("info")
     assert result.code == 0

@@ -44,13 +44,26 @@ def test_a_vector_does_not_depend_on_what_it_is_padded_with(sounds):
     assert_frozen(encoder, sounds)
 
 
-def test_mel_bands_are_where_the_pitch_is():
+def test_mel_bands():
+    """As transformers computes those of Slaney, which are librosa's and so Resemblyzer's."""
+    from transformers import audio_utils
+
     encoder = RecurrentAudioEncoder(bands=40, hidden=4, layers=1, width=4, scale="power")
-    loudest = [int(encoder.windows(sound(2, pitch))[0].mean(0).argmax()) for pitch in (400, 6000)]
-    # Slaney's scale: 200 / 3 Hz a mel below 1 kHz, then 27 mels for every factor of 6.4.
-    top = 15 + 27 * np.log(8) / np.log(6.4)
-    expected = [400 * 3 / 200, 15 + 27 * np.log(6) / np.log(6.4)]
-    assert np.allclose(loudest, [mel / top * 41 - 1 for mel in expected], atol=1)
+    wave = sound(1.6, 400)
+    filters = audio_utils.mel_filter_bank(201, 40, 0.0, 8000.0, RATE, "slaney", "slaney")
+    expected = audio_utils.spectrogram(
+        wave,
+        audio_utils.window_function(400, "hann"),
+        frame_length=400,
+        hop_length=160,
+        power=2.0,
+        pad_mode="constant",
+        mel_filters=filters,
+    )
+    found = encoder.windows(wave)[0].numpy()
+    np.testing.assert_allclose(found, expected.T[:160], rtol=1e-3, atol=1e-6)
+    # 400 Hz is 6 of the 45.2 mels up to 8 kHz, which 42 edges of 40 bands divide.
+    assert found.mean(0).argmax() == round(6 / 45.2 * 41) - 1
 
 
 def test_loud_and_quiet_are_the_same_below_a_limit(sounds):
