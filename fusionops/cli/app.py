@@ -124,6 +124,7 @@ def evaluate(
     context: typer.Context,
     interactions: options.InteractionsFile,
     items: options.ItemsFile = None,
+    features: options.FeaturesFolder = None,
     protocol: Annotated[
         list[str] | None,
         typer.Option(help="warm (default), next_visit, cold or one_list; repeat for several."),
@@ -160,6 +161,7 @@ def evaluate(
         run(
             interactions,
             items,
+            features,
             *columns_of(context.params),
             protocol_names=protocol or ["warm"],
             dates=date or [],

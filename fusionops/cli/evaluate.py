@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusionops.cli import comparison, console, tables
-from fusionops.cli.comparison import BASELINES, OURS
+from fusionops.cli.comparison import BASELINES, OURS, WITH_FEATURES
 from fusionops.cli.inputs import (
     InteractionColumns,
     ItemColumns,
     read_interactions,
     read_items,
     with_catalogue,
+    with_features,
 )
-from fusionops.data import Items, Report
+from fusionops.data import Items, Report, load_features
 
 DENSE_ITEMS = 20_000
 """Above so many items the baselines that invert a matrix of items by items are left out."""
@@ -26,6 +27,7 @@ _DENSE = ("EASE", "CarriedEASE", "SummedCarriedEASE")
 def run(
     interactions_file: Path,
     items_file: Path | None,
+    features_folder: Path | None,
     columns: InteractionColumns,
     item_columns: ItemColumns,
     *,
@@ -41,6 +43,8 @@ def run(
     ----------
     interactions_file, items_file : Path
         Parquet or CSV files.
+    features_folder : Path, optional
+        What ``fusionops encode`` has written.
     columns, item_columns
         Names of columns.
     protocol_names, dates, models : sequence of str
@@ -60,6 +64,9 @@ def run(
         items = read_items(items_file, item_columns, report)
         # Every protocol takes its catalogue from the interactions, so items of nobody fall out.
         interactions, items = with_catalogue(interactions, items, report)
+    features = {} if features_folder is None else load_features(features_folder)
+    if features:
+        interactions, items, features = with_features(interactions, items, features, report)
     questions = [
         question
         for name in dict.fromkeys(protocol_names)
@@ -67,7 +74,8 @@ def run(
     ]
     n_items = max(len(question.split.train.items) for question in questions)
     chosen = {
-        name: tuple(models) or _defaults(name, items, n_items, report) for name in protocol_names
+        name: tuple(models) or _defaults(name, items, bool(features), n_items, report)
+        for name in protocol_names
     }
     groups = list(comparison.grouped(questions))
     outcomes: list[comparison.Outcome] = []
@@ -76,7 +84,7 @@ def run(
         console.collected_warnings(report),
     ):
         for group in groups:
-            outcomes += comparison.answer(group, items, chosen, k, step)[0]
+            outcomes += comparison.answer(group, items, chosen, k, step, features=features)[0]
     outcomes.sort(key=lambda outcome: comparison.PROTOCOLS.index(outcome.question.protocol))
     comparisons = comparison.compared(outcomes)
     problems = list(dict.fromkeys(problem.sentence for problem in report.problems))
@@ -92,15 +100,18 @@ def run(
         screen.print(note, "", markup=False)
 
 
-def _defaults(protocol: str, items: Items | None, n_items: int, report: Report) -> tuple[str, ...]:
+def _defaults(
+    protocol: str, items: Items | None, has_features: bool, n_items: int, report: Report
+) -> tuple[str, ...]:
     """LinearFusion and those baselines that these data allow."""
     has_text = items is not None and bool(items.text)
-    if protocol == "cold" and not has_text:
+    if protocol == "cold" and not (has_text or has_features):
         raise ValueError(
-            "--protocol cold ranks items without history by their text: "
-            "give --items FILE with a text column"
+            "--protocol cold ranks items without history by what they are like: "
+            "give --items FILE with a text column, or --features DIR"
         )
-    names = [name for name in BASELINES[protocol] if has_text or name != "CarriedEASE"]
+    baselines = WITH_FEATURES if has_features else BASELINES
+    names = [name for name in baselines[protocol] if has_text or name != "CarriedEASE"]
     dense = [name for name in names if name in _DENSE]
     if dense and n_items > DENSE_ITEMS:
         report.add(

@@ -2,7 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
+
+from fusionops.data import Encoded, IdMap
 
 
 def test_all_protocols_in_one_object(shop, run):
@@ -47,7 +50,27 @@ def test_without_items_the_baseline_that_reads_text_is_left_out(shop, run):
     assert set(models) == {"Popularity", "EASE", "LinearFusion"}
     result = run("evaluate", *shop.plain, "--protocol", "cold", "--date", shop.new_from)
     assert result.code == 2
-    assert "give --items FILE with a text column" in result.err
+    assert "give --items FILE with a text column, or --features DIR" in result.err
+
+
+def test_features_alone_rank_cold_items(shop, run, tmp_path):
+    ids = [f"00{item:02d}" for item in range(32)]
+    taste = np.arange(32) % 2  # the shop's users buy even or odd items
+    vectors = np.eye(2, dtype=np.float32)[taste] + np.float32(0.1) * np.arange(32)[:, None] / 32
+    Encoded(IdMap(ids), vectors.astype(np.float32), np.ones(32, np.bool_)).save(
+        tmp_path / "title.safetensors"
+    )
+    command = ["evaluate", *shop.plain, "--protocol", "cold", "--date", shop.new_from, "-k", 3]
+    result = run(*command, "--features", tmp_path, "--json")
+    assert result.code == 0, result.err
+    cold = json.loads(result.out)["protocols"]["cold"][shop.new_from]
+    assert set(cold) == {"Random", "SummedCarriedEASE", "LinearFusion"}
+    for name in ("SummedCarriedEASE", "LinearFusion"):
+        assert cold[name]["ndcg@3"] > cold["Random"]["ndcg@3"]
+    result = run(*command, *shop.files[-2:], "--features", tmp_path, "--json")
+    assert result.code == 0, result.err
+    both = json.loads(result.out)["protocols"]["cold"][shop.new_from]
+    assert set(both) == {"Random", "CarriedEASE", "SummedCarriedEASE", "LinearFusion"}
 
 
 def test_large_catalogues_leave_out_what_inverts_a_matrix_of_them(shop, run, monkeypatch):
