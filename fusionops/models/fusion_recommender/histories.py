@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionops import ops
 
@@ -21,7 +21,7 @@ class RaggedHistories:
     offsets : Tensor
         ``int64 [B + 1]``.
     weights : Tensor
-        ``[T]``, of at least 0.
+        ``[T]``, above 0.
     events : Tensor or None
         ``int64 [T]``, the kind of each.
     """
@@ -32,10 +32,13 @@ class RaggedHistories:
     events: Tensor | None = None
 
     def of_event(self, event: int) -> RaggedHistories:
-        """These histories with only one kind of event counting."""
+        """What of these histories is of one kind of event."""
         assert self.events is not None
-        weights = self.weights * (self.events == event)
-        return RaggedHistories(self.items, self.offsets, weights, self.events)
+        kept = self.events == event
+        before = nn.functional.pad(kept.cumsum(0), (1, 0))
+        return RaggedHistories(
+            self.items[kept], before[self.offsets], self.weights[kept], self.events[kept]
+        )
 
     def lengths(self) -> Tensor:
         """Entries of each history, ``[B]``."""
@@ -85,4 +88,5 @@ class RaggedHistories:
         back = torch.arange(count, 0, -1, device=self.offsets.device)
         places = self.offsets[1:, None] - back
         present = places >= self.offsets[:-1, None]
-        return self.items[places.clamp(min=0)].masked_fill(~present, 0), present
+        items = nn.functional.pad(self.items, (0, 1))  # a place to look at where all are empty
+        return items[places.clamp(min=0)].masked_fill(~present, 0), present
