@@ -163,9 +163,7 @@ def test_histories_over_some_of_the_items():
     some, _ = net.user_tower(
         net.item_tower(rows), places, net.item_tower, rows, torch.tensor([0, 1])
     )
-    whole, _ = net.user_tower(
-        net.item_tower(), codes, net.item_tower, None, torch.tensor([0, 1])
-    )
+    whole, _ = net.user_tower(net.item_tower(), codes, net.item_tower, None, torch.tensor([0, 1]))
     torch.testing.assert_close(some, whole, atol=2e-6, rtol=1e-5)
 
 
@@ -249,9 +247,10 @@ def test_live_vectors_stand_in_for_kept_ones_and_have_a_gradient():
         torch.testing.assert_close(tower(rows), profiles)
 
 
-class TestDropout:
-    RATES = {"modality_dropout": 0.9, "id_dropout": 0.9}
+RATES = {"modality_dropout": 0.9, "id_dropout": 0.9}
 
+
+class TestDropout:
     def test_items_keep_something(self):
         net = network(modality_dropout=0.5, id_dropout=0.5).train()
         torch.manual_seed(0)
@@ -263,7 +262,7 @@ class TestDropout:
         assert kept[several].sum() < 0.8 * mask[several].sum()
 
     def test_behaviour_is_never_dropped(self):
-        net = network(**self.RATES, user_ids=True).train()
+        net = network(**RATES, user_ids=True).train()
         assert net.user_tower.tokens == ("behaviour", "touched:text", "touched:image", "id")
         torch.manual_seed(0)
         mask = torch.rand(500, 4) < 0.7
@@ -283,7 +282,7 @@ class TestDropout:
         assert 0 < kept[2] < 0.25
 
     def test_only_in_training(self):
-        net = network(**self.RATES)
+        net = network(**RATES)
         assert torch.equal(net.item_tower(), net.item_tower())
         net.train()
         assert not torch.equal(net.item_tower(), net.item_tower())
