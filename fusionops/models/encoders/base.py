@@ -126,13 +126,13 @@ class Encoder(nn.Module, ABC):
     def train(self, mode: bool = True) -> Encoder:
         """Choose training or evaluation mode; what is frozen is always in the latter.
 
-        With ``"lora"`` that is the statistics of batch normalisation.
+        The statistics of batch normalisation are frozen, too: a few things say less of them than
+        what the model was pretrained on, and vectors would depend on what else is in the batch.
         """
         super().train(mode and self.adaptation != "frozen")
-        if self.adaptation == "lora":
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
         return self
 
     def fingerprint(self) -> str:

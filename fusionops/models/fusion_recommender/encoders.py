@@ -151,12 +151,13 @@ def install(network: FusionNetwork, encoders: Mapping[str, ItemEncoder]) -> None
 
 def encode_added(network: FusionNetwork, added: Items, names: list[str]) -> dict[str, Encoded]:
     """The vectors of items that join, in modalities that nothing else gives vectors of."""
-    found = {}
+    found: dict[str, Encoded] = {}
     for name in names:
         spec = network.config.encoders[name]
         part = ItemEncoder.of(name, _of(network, name), spec, added)
         if any(content is not None for content in part.contents):
-            found[name] = part.encode()
+            vectors = part.encode()
+            found |= {name: vectors} if vectors.present.any() else {}
     return found
 
 

@@ -5,7 +5,7 @@ would cost as many passes of the encoder as there are items. So the item tower k
 every item, and a training step encodes only ``config.live_items`` of the items that the batch asks
 for or gives: their new vectors stand in place of the kept ones, and the gradient of the whole
 softmax flows through them into the encoder. All other items take part with the vectors that they
-had at the last refresh, which is after every epoch and after training. That is a memory bank
+had at the last refresh, which is after every epoch, the last one included. That is a memory bank
 (Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination"), and an
 approximation in two ways: kept vectors are up to one epoch old, and items that were not chosen give
 the encoder no gradient in this step. What users touched is read from kept vectors alone.
@@ -119,7 +119,7 @@ class LiveBatches:
 
 
 class Refresh(TrainerCallback):
-    """Makes the kept vectors anew after every epoch and after training.
+    """Makes the kept vectors anew after every epoch.
 
     A run that was killed between the last step of an epoch and its end, and goes on from the
     checkpoint of that step, makes up for it before it goes on: it sees what it would have seen.
@@ -127,27 +127,19 @@ class Refresh(TrainerCallback):
 
     def __init__(self, network: FusionNetwork, encoders: Mapping[str, ItemEncoder]) -> None:
         self._network, self._encoders = network, encoders
-        self._step = -1
 
     def on_train_begin(  # noqa: D102
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step and state.epoch == round(state.epoch):
-            self._refresh(state)
+            self._refresh()
 
     def on_epoch_end(  # noqa: D102
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._refresh(state)
+        self._refresh()
 
-    def on_train_end(  # noqa: D102
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._step != state.global_step or args.load_best_model_at_end:
-            self._refresh(state)
-
-    def _refresh(self, state: TrainerState) -> None:
-        self._step = state.global_step
+    def _refresh(self) -> None:
         tower = self._network.item_tower
         for name, part in self._encoders.items():
             found, _ = encode(part.encoder, part.ids, part.contents)

@@ -40,6 +40,15 @@ def test_a_vector_does_not_depend_on_the_batch(image_models: Folders, pictures, 
     assert float(torch.pdist(together).min()) > 1e-3
 
 
+def test_nor_does_it_in_training(image_models: Folders, pictures):
+    encoder = load_encoder("image", image_models["resnet"], adaptation="full").train()
+    assert encoder.training
+    together = encoded(encoder, pictures)
+    alone = torch.cat([encoded(encoder, [picture]) for picture in pictures])
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoded(encoder.eval(), pictures), together)
+
+
 def test_the_tower_of_clip_is_that_of_pictures(image_models: Folders, pictures):
     from transformers import CLIPModel
 

@@ -16,7 +16,15 @@ from fusionops.data import InputWarning, Interactions, Items
 
 pytest.importorskip("transformers")
 
-from transformers import AutoModel, BertConfig, BertModel, TrainerCallback
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    TrainerCallback,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTModel,
+)
 
 from fusionops.models.encoders import load_encoder
 from fusionops.models.encoders.encoding import encode
@@ -316,6 +324,35 @@ def test_features_that_are_given_need_no_encoder(
     loaded.add_items(new, features={"text": vectors})
     expected = model.add_items(new, features={"text": vectors}).item_vectors
     np.testing.assert_allclose(loaded.item_vectors, expected, atol=1e-6)
+
+
+def test_pictures_are_read_from_files(data: tuple[Interactions, Items], tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = ViTConfig(intermediate_size=32, image_size=16, patch_size=8, **sizes)
+    for part in (ViTModel(config), ViTImageProcessor(size={"height": 16, "width": 16})):
+        part.save_pretrained(tmp_path / "vit")
+    rng = np.random.default_rng(0)
+    files = [tmp_path / f"{code}.png" for code in range(ITEMS)]
+    for file in files:
+        image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(file)
+    files[COLD].write_bytes(files[COLD].read_bytes()[:50])
+    table = {"item": data[1].ids.ids.tolist(), "photo": [str(file) for file in files]}
+    items = Items.from_table(table, media=["photo"])
+    model = FusionRecommender(dim=16, encoder_learning_rate=1e-3)
+    spec = {"modality": "image", "model": str(tmp_path / "vit"), "adaptation": "lora"}
+    with pytest.warns(
+        InputWarning, match=r"encoders\['front'\]: 1 cannot be read \(image of 'i04'"
+    ):
+        model.fit(data[0], items, encoders={"front": spec}, arguments=ARGUMENTS)
+    assert model.config.encoders["front"]["column"] == "photo"
+    assert (~model.item_tower.presence("front")).nonzero().tolist() == [[COLD]]
+    trained = [w for n, w in model.encoders["front"].named_parameters() if "lora_B" in n]
+    assert trained
+    assert all(weight.any() for weight in trained)
+    with pytest.warns(InputWarning, match=r"1 cannot be read \(image of 'new'"):
+        model.add_items({"item": ["new"], "photo": [str(files[COLD])]})
+    assert not model.item_tower.presence("front")[-1]
 
 
 def test_the_config_says_it_all(data: tuple[Interactions, Items], bert: Path) -> None:
