@@ -84,9 +84,14 @@ def notes_of(outcomes: Sequence[Outcome]) -> list[str]:
         )
     if "cold" in asked:
         notes.append(
-            "cold: only items that nobody had bought by the date, ranked from their text; recency "
-            "is off. EASE itself has nothing to say here; CarriedEASE gives such an item the "
-            "column of the items nearest in text."
+            "cold: only items that nobody had bought by the date, ranked from what they are like; "
+            "recency is off. EASE itself has nothing to say here; CarriedEASE gives such an item "
+            "the column of the items nearest in text, SummedCarriedEASE the sum of those of text "
+            "and of every modality of the features."
+            if "SummedCarriedEASE" in asked["cold"].evaluations
+            else "cold: only items that nobody had bought by the date, ranked from their text; "
+            "recency is off. EASE itself has nothing to say here; CarriedEASE gives such an item "
+            "the column of the items nearest in text."
         )
     if "one_list" in asked:
         notes.append(

@@ -71,6 +71,8 @@ def test_features_alone_rank_cold_items(shop, run, tmp_path):
     assert result.code == 0, result.err
     both = json.loads(result.out)["protocols"]["cold"][shop.new_from]
     assert set(both) == {"Random", "CarriedEASE", "SummedCarriedEASE", "LinearFusion"}
+    told = run(*command, "--features", tmp_path).out
+    assert "SummedCarriedEASE the sum of those of text" in " ".join(told.split())
 
 
 def test_large_catalogues_leave_out_what_inverts_a_matrix_of_them(shop, run, monkeypatch):
