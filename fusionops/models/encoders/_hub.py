@@ -62,7 +62,7 @@ def locate(
     FileNotFoundError
         It can only be a path, and nothing is there.
     ValueError
-        It is a file of another kind.
+        It is a file of another kind, or a folder of several GGUF files and none is named.
     """
     if not isinstance(model, (str, Path)):
         raise TypeError(f"model: expected a model id or a path, got {type(model).__name__}")
@@ -77,16 +77,21 @@ def locate(
             raise ValueError(f"model: expected a folder or a model id, got the file {str(path)!r}")
         return Source(str(path.parent), True, {**options, "gguf_file": path.name})
     if path.exists():
-        if not options.get("gguf_file") and path.is_dir() and not (path / "config.json").exists():
-            files = sorted(path.glob("*.gguf"))
-            if len(files) == 1:
-                options["gguf_file"] = files[0].name
+        if gguf_file is None and not (path / "config.json").exists():
+            options |= _only_gguf(path)
         return Source(str(path), True, options)
     if isinstance(model, Path) or str(model).startswith((".", "/", "~")) or model.count("/") > 1:
         raise FileNotFoundError(
             f"model: expected a folder or a model id, got {str(model)!r}, where there is nothing"
         )
     return Source(model, False, options)
+
+
+def _only_gguf(folder: Path) -> dict[str, str]:
+    files = sorted(file.name for file in folder.glob("*.gguf"))
+    if len(files) > 1:
+        raise ValueError(f"gguf_file: expected one of {', '.join(files)}, got None")
+    return {"gguf_file": files[0]} if files else {}
 
 
 def load(auto: Any, what: str, source: Source, **options: Any) -> Any:

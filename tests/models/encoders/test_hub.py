@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusionops.models.encoders import load_encoder
+from fusionops.models.encoders import _hub, load_encoder
 
 
 @pytest.fixture
@@ -75,6 +75,38 @@ def test_weights_that_are_not_there_are_never_random(folder):
     # Except for those that are not used.
     save_file({n: v for n, v in tensors.items() if "pooler" not in n}, file, {"format": "pt"})
     assert load_encoder("text", folder).fingerprint() == load_encoder("text", folder).fingerprint()
+
+
+def test_a_mask_that_only_pretraining_uses_may_be_missing(audio_models, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(audio_models["wav2vec2"], tmp_path / "model"))
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["masked_spec_embed"]
+    save_file(tensors, file, {"format": "pt"})
+    first, second = (load_encoder("audio", folder).fingerprint() for _ in range(2))
+    assert first == second
+
+
+def test_the_file_of_a_gguf_model(tmp_path):
+    file = tmp_path / "model-q4.gguf"
+    file.touch()
+    expected = _hub.Source(str(tmp_path), True, {"gguf_file": file.name})
+    for model in (file, tmp_path, str(tmp_path)):
+        assert _hub.locate(model) == expected
+    assert _hub.locate(tmp_path, gguf_file=file.name) == expected
+    (tmp_path / "model-q8.gguf").touch()
+    assert _hub.locate(tmp_path, gguf_file=file.name) == expected
+    with pytest.raises(ValueError, match=r"gguf_file: expected one of model-q4.gguf, model-q8\."):
+        _hub.locate(tmp_path)
+    (tmp_path / "config.json").touch()  # a folder of transformers, with other files beside
+    assert _hub.locate(tmp_path) == _hub.Source(str(tmp_path), True)
+
+
+def test_a_revision_is_of_the_hub():
+    source = _hub.locate("owner/model", revision="v2")
+    assert source == _hub.Source("owner/model", False, {"revision": "v2"})
 
 
 def _cut(file: Path) -> None:

@@ -16,6 +16,7 @@ from encoder_support import (
 )
 
 from fusionops.models.encoders import Unreadable, load_encoder
+from fusionops.models.encoders.text import automatic_pooling
 
 Folders = dict[str, Path]
 TEXTS = ["red lamp", "a", "the green tea light bag of metal glass", "mug of tea"]
@@ -27,6 +28,19 @@ def test_a_vector_does_not_depend_on_what_it_is_padded_with(text_models: Folders
     encoder = load_encoder("text", text_models[name])
     assert encoder.pooling == POOLING[name]
     assert_independent_of_the_batch(encoder, TEXTS)
+
+
+def test_who_only_looks_back_is_pooled_by_the_last_token():
+    from transformers import AutoConfig
+
+    expected = {
+        "last": ["gpt2", "llama", "mistral", "qwen2", "gemma", "clip_text_model"],
+        "mean": ["bert", "roberta", "distilbert", "mpnet", "modernbert", "bart", "t5"],
+    }
+    for pooling, kinds in expected.items():
+        found = {kind: automatic_pooling(AutoConfig.for_model(kind)) for kind in kinds}
+        assert found == dict.fromkeys(kinds, pooling)
+    assert automatic_pooling(AutoConfig.for_model("bert", is_decoder=True)) == "last"
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
