@@ -81,9 +81,10 @@ def test_files_rates_and_channels(audio_models: Folders, tones, tmp_path):
         return encoder.prepare(content)["values"]
 
     wave = tones[2]
+    beat = 0.1 * np.sin(np.arange(len(wave)))
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
     torch.testing.assert_close(values(tmp_path / "a.wav"), values(wave))
-    soundfile.write(tmp_path / "b.flac", np.stack([1.5 * wave, 0.5 * wave], 1), RATE)
+    soundfile.write(tmp_path / "b.flac", np.stack([0.5 * wave + beat, 0.5 * wave - beat], 1), RATE)
     torch.testing.assert_close(values(str(tmp_path / "b.flac")), values(wave), atol=1e-3, rtol=0)
     torch.testing.assert_close(
         values((wave * 32767).astype(np.int16)), values(wave), atol=1e-3, rtol=0

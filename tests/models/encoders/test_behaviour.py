@@ -46,6 +46,16 @@ def test_order_counts(kind):
     assert float((there - back).detach().norm()) > 1e-2
 
 
+def test_positions_count_from_the_newest_row():
+    model = made(TransformerBehaviour)
+    expected = model(VALUES, OFFSETS)
+    newest, shift = OFFSETS[[1, 3, 4]] - 1, VALUES[5]
+    moved = VALUES.index_add(0, newest, shift.expand(3, -1))
+    with torch.no_grad():
+        model.positions.weight[0] -= shift
+    torch.testing.assert_close(model(moved, OFFSETS), expected)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_histories_keep_their_end(kind):
     model = made(kind, max_length=4)
@@ -67,9 +77,10 @@ def test_gradients_reach_the_rows_that_count(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_lies_in_other_histories_never_leaks(kind):
     values = VALUES.clone()
-    values[3] = torch.nan
+    values[0] = torch.nan
     vectors = made(kind)(values, OFFSETS)
-    assert vectors[[0, 1, 3, 4]].isfinite().all()
+    assert vectors[0].isnan().any()
+    assert vectors[1:].isfinite().all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -95,6 +95,16 @@ def test_full_trains_every_weight(text_models: Folders, name):
     assert all(weight.grad is not None for weight in encoder.parameters())
 
 
+def test_no_gradient_where_none_is_wanted(text_models: Folders):
+    encoder = load_encoder("text", text_models["bert"], adaptation="full")
+    assert encoded(encoder, TEXTS).requires_grad
+    with torch.no_grad():
+        assert not encoded(encoder, TEXTS).requires_grad
+    # A frozen encoder gives none even toward weights that somebody has unfrozen.
+    frozen = load_encoder("text", text_models["bert"]).requires_grad_(True)
+    assert not encoded(frozen, TEXTS).requires_grad
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
