@@ -10,7 +10,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-pytest.importorskip("transformers")
+
+@pytest.fixture(autouse=True)
+def _lora_needs_peft(request: pytest.FixtureRequest) -> None:
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and callspec.params.get("adaptation") == "lora":
+        pytest.importorskip("peft")
+
 
 WORDS = ["the", "a", "red", "green", "lamp", "mug", "tea", "light", "bag", "of", "metal", "glass"]
 
