@@ -97,15 +97,26 @@ def fit(
     text: options.TextColumns = None,
     numeric: options.NumericColumns = None,
     categorical: options.CategoryColumns = None,
+    model: Annotated[
+        str, typer.Option(help="LinearFusion, in seconds, or FusionRecommender, trained.")
+    ] = "LinearFusion",
     set_parameter: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of LinearFusion; repeat."),
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the model; repeat."),
+    ] = None,
+    train: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="One of transformers' TrainingArguments; repeat."),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A LinearFusion whose scores training begins at."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit LinearFusion on your files and save it in a folder."""
+    """Fit a recommender on your files and save it in a folder."""
     with sentences():
-        from fusionops.cli.fit import run
+        from fusionops.cli.fit import Wanted, run
         from fusionops.cli.inputs import columns_of
 
         run(
@@ -114,7 +125,12 @@ def fit(
             features,
             out,
             *columns_of(context.params),
-            options.parameters(set_parameter or ()),
+            Wanted(
+                model,
+                options.parameters(set_parameter or ()),
+                options.parameters(train or (), "--train"),
+                start,
+            ),
             as_json=as_json,
         )
 

@@ -28,8 +28,19 @@ from fusionops.evaluation import (
 )
 
 OURS = "LinearFusion"
-WITHOUT_RECENCY = "LinearFusion, no recency"
-NAMES = ("Random", "Popularity", "ItemKNN", "EASE", "CarriedEASE", "SummedCarriedEASE", OURS)
+NO_RECENCY = ", no recency"
+WITHOUT_RECENCY = f"{OURS}{NO_RECENCY}"
+TRAINED = "FusionRecommender"
+NAMES = (
+    "Random",
+    "Popularity",
+    "ItemKNN",
+    "EASE",
+    "CarriedEASE",
+    "SummedCarriedEASE",
+    OURS,
+    TRAINED,
+)
 """The models, in the order in which they are run and shown."""
 
 PROTOCOLS = ("warm", "next_visit", "cold", "one_list")
@@ -223,13 +234,13 @@ def _evaluations(model: Model, question: Question, k: int) -> Iterator[tuple[str
         _, ranked = model.rank(split.users, k, candidates=split.candidates, **asked)
         return label, evaluate(ranked, split, k, model=label)
 
-    if model.name != OURS:
+    if model.name not in (OURS, TRAINED):
         yield evaluation(model.name)
         return
     recency = RECENCY[question.protocol]
-    yield evaluation(OURS, recency=recency)
+    yield evaluation(model.name, recency=recency)
     if recency is not None:
-        yield evaluation(WITHOUT_RECENCY, recency=None)
+        yield evaluation(f"{model.name}{NO_RECENCY}", recency=None)
 
 
 def check_model(name: str) -> None:
@@ -245,6 +256,10 @@ def new_model(name: str) -> Model:
         from fusionops.models import LinearFusion  # imports torch
 
         return LinearFusion()
+    if name == TRAINED:
+        from fusionops.models import FusionRecommender
+
+        return FusionRecommender()
     classes = (Random, Popularity, ItemKNN, EASE, CarriedEASE, SummedCarriedEASE)
     return next(one for one in classes if one.name == name)()
 

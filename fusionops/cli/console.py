@@ -7,7 +7,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from typing import Any
 
 from rich.console import Console
@@ -144,3 +144,8 @@ def counting() -> Iterator[Count]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield count
+
+
+def only_results_on_stdout() -> AbstractContextManager[Any]:
+    """Sends what libraries print, such as the log of a training, to where progress goes."""
+    return redirect_stdout(sys.stderr)

@@ -82,6 +82,7 @@ def run(
     with (
         console.progress(sum(len(comparison.models_of(g, chosen)) for g in groups)) as step,
         console.collected_warnings(report),
+        console.only_results_on_stdout(),
     ):
         for group in groups:
             outcomes += comparison.answer(group, items, chosen, k, step, features=features)[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,67 @@ from fusionops.cli.inputs import (
 )
 from fusionops.data import Report, load_features
 
-if TYPE_CHECKING:
-    from fusionops.models import LinearFusion
+MODELS = ("LinearFusion", "FusionRecommender")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which model, and how it is fitted.
+
+    Attributes
+    ----------
+    model : str
+        ``LinearFusion`` or ``FusionRecommender``.
+    parameters : mapping
+        Of the model.
+    training : mapping
+        Of ``transformers.TrainingArguments``.
+    start : Path or None
+        The folder of a LinearFusion.
+    """
+
+    model: str = "LinearFusion"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    start: Path | None = None
+
+    def new(self) -> Any:
+        """The model, not fitted.
+
+        Raises
+        ------
+        ValueError
+            There is no such model or parameter, or it takes no training.
+        """
+        if self.model not in MODELS:
+            raise ValueError(f"--model must be one of {', '.join(MODELS)}, got {self.model!r}")
+        if self.model == "LinearFusion":
+            from fusionops.models import LinearFusion  # imports torch
+            from fusionops.models.linear_fusion import Parameters
+
+            if self.training or self.start is not None:
+                raise ValueError("--train and --start need --model FusionRecommender")
+            self._check_names([one.name for one in fields(Parameters)])
+            return LinearFusion(**self.parameters)
+        from fusionops.models import FusionRecommender, FusionRecommenderConfig
+
+        known = [*inspect.signature(FusionRecommenderConfig.__init__).parameters][1:]
+        self._check_names([name for name in known if name not in ("kwargs", "format_version")])
+        return FusionRecommender(**self.parameters)
+
+    def arguments(self) -> dict[str, Any]:
+        """What ``fit`` takes besides data."""
+        if self.model == "LinearFusion":
+            return {}
+        from fusionops.models import LinearFusion
+
+        start = None if self.start is None else LinearFusion.from_pretrained(self.start)
+        return {"arguments": dict(self.training), "start": start}
+
+    def _check_names(self, known: Sequence[str]) -> None:
+        for name in self.parameters:
+            if name not in known:
+                raise ValueError(f"--set knows {', '.join(known)}, got {name!r}")
 
 
 def run(
@@ -32,7 +92,7 @@ def run(
     out: Path,
     columns: InteractionColumns,
     item_columns: ItemColumns,
-    parameters: Mapping[str, Any],
+    wanted: Wanted,
     *,
     as_json: bool,
 ) -> None:
@@ -48,15 +108,15 @@ def run(
         The model folder.
     columns, item_columns
         Names of columns.
-    parameters : mapping
-        Of LinearFusion.
+    wanted : Wanted
+        The model.
     as_json : bool
         Print one JSON object in place of sentences.
     """
     began = time.perf_counter()
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"--out must be a folder, and {out} is a file")
-    model = _new(parameters)
+    model = wanted.new()
     report = Report()
     interactions = read_interactions(interactions_file, columns, report)
     items = None
@@ -68,8 +128,8 @@ def run(
         interactions, items, features = with_features(interactions, items, features, report)
     with console.progress(2) as step:
         step(f"fitting {len(interactions):,} rows")
-        with console.collected_warnings(report):
-            model.fit(interactions, items, features=features)
+        with console.collected_warnings(report), console.only_results_on_stdout():
+            model.fit(interactions, items, features=features, **wanted.arguments())
         step("saving")
         model.save_pretrained(out)
 
@@ -94,20 +154,9 @@ def run(
     if features:
         content += f"; features: {', '.join(features)}"
     screen.print(
-        f"{out}: LinearFusion of {result['users']:,} users and {result['items']:,} items "
+        f"{out}: {model.name} of {result['users']:,} users and {result['items']:,} items "
         f"(columns: {content}), fitted on {result['rows']:,} rows in {result['seconds']:.1f} s",
         markup=False,
     )
     example = model.users.ids[0]
     screen.print(f"next: fusionops recommend {out} --user {example} -k 10", markup=False)
-
-
-def _new(parameters: Mapping[str, Any]) -> LinearFusion:
-    from fusionops.models import LinearFusion  # imports torch
-    from fusionops.models.linear_fusion import Parameters
-
-    known = [field.name for field in fields(Parameters)]
-    for name in parameters:
-        if name not in known:
-            raise ValueError(f"--set knows {', '.join(known)}, got {name!r}")
-    return LinearFusion(**parameters)

@@ -101,16 +101,18 @@ def event_weights(values: Sequence[str]) -> dict[str, float]:
     return weights
 
 
-def parameters(values: Sequence[str]) -> dict[str, Any]:
-    """The parameters of ``--set``, values as JSON."""
-    found = {}
-    for name, value in assignments("--set", values):
+def parameters(values: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """The parameters of an option, values as JSON; a bare word is text."""
+    found: dict[str, Any] = {}
+    for name, value in assignments(option, values):
         try:
             found[name] = json.loads(value)
         except ValueError:
-            raise ValueError(
-                f"--set {name} must be a number or a JSON list, got {value!r}"
-            ) from None
+            if not value.isidentifier():
+                raise ValueError(
+                    f"{option} {name} must be a number, a word or a JSON value, got {value!r}"
+                ) from None
+            found[name] = value
     return found
 
 

@@ -18,7 +18,7 @@ from fusionops.cli.words import label
 from fusionops.data import IdMap, Items
 
 if TYPE_CHECKING:
-    from fusionops.models import LinearFusion
+    from fusionops.models.interface.recommender import Recommender
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def run(folder: Path, request: Request, *, as_json: bool) -> None:
     """
     if bool(request.users) == bool(request.history):
         raise ValueError("recommend needs --user ID or --history ITEM, one of the two")
-    from fusionops.models import LinearFusion  # imports torch
+    from fusionops.models.saved import load_model  # imports torch
 
-    model = LinearFusion.from_pretrained(folder)
+    model = load_model(folder)
     table = _lists(model, request)
     codes = model.items.ids.encode(table["item"])
     table = table.append_column("text", pa.array([label(model.items, c) for c in codes.tolist()]))
@@ -63,7 +63,7 @@ def run(folder: Path, request: Request, *, as_json: bool) -> None:
         _print_list(name, mine, request.k)
 
 
-def _lists(model: LinearFusion, request: Request) -> pa.Table:
+def _lists(model: Recommender, request: Request) -> pa.Table:
     items = model.items.ids
     limits: dict[str, Any] = {
         "exclude_seen": request.exclude_seen,

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from fusionops.cli.comparison import OURS, WITHOUT_RECENCY, Comparison, Outcome, basket_share
+from fusionops.cli.comparison import (
+    NO_RECENCY,
+    OURS,
+    WITHOUT_RECENCY,
+    Comparison,
+    Outcome,
+    basket_share,
+)
 
 Row = tuple[str, str, str, str, str, str]
 
@@ -55,7 +62,7 @@ def terminal_table(outcomes: Sequence[Outcome], comparisons: Sequence[Comparison
     for label, model, *cells in rows_of(outcomes, comparisons):
         if previous not in (None, label):
             table.add_section()
-        shown = "  no recency" if model == WITHOUT_RECENCY else model
+        shown = "  no recency" if model.endswith(NO_RECENCY) else model
         first = "" if previous == label else label
         table.add_row(first, shown, *cells, style="bold" if model == OURS else None)
         previous = label

@@ -151,7 +151,8 @@ def test_parameters(shop, run, tmp_path):
     ("options", "said"),
     [
         (["--set", "rnk=4"], "got 'rnk'"),
-        (["--set", "rank=many"], "--set rank must be a number or a JSON list, got 'many'"),
+        (["--set", "rank=many"], "rank: expected an int, got str"),
+        (["--set", "rank=[1"], "--set rank must be a number, a word or a JSON value, got '[1'"),
         (["--set", "rank=0"], "rank: expected at least 1, got 0"),
         (["--set", "rank"], "--set must look like NAME=VALUE, got 'rank'"),
         (["--text", "titel"], "'titel'"),

@@ -102,8 +102,8 @@ class FusionRecommenderConfig(PretrainedConfig):
 
     def __init__(
         self,
-        dim: int = 128,
-        fusion: str = "attention",
+        dim: int = 256,
+        fusion: str = "weighted",
         num_layers: int = 1,
         num_heads: int = 4,
         dropout: float = 0.1,
@@ -122,7 +122,7 @@ class FusionRecommenderConfig(PretrainedConfig):
         scale: float = 1 / 0.07,
         popularity_correction: float = 0.0,
         modality_dropout: float = 0.2,
-        id_dropout: float = 0.2,
+        id_dropout: float = 0.5,
         target_fraction: float = 0.3,
         max_history: int = 256,
         max_targets: int = 16,

@@ -117,7 +117,8 @@ class FusionRecommender(Recommender, FusionNetwork):
             Fitted on the same interactions: training begins at its scores, to within what the
             first ``dim`` of its dimensions hold.
         arguments : TrainingArguments or mapping, optional
-            Of the Trainer; what a mapping does not say is as in ``training.DEFAULTS``.
+            Of the Trainer; what a mapping does not say is as in ``training.DEFAULTS``, or with
+            ``start`` as in ``training.STARTED``.
         callbacks : sequence of TrainerCallback
         resume : bool or path
             Go on from the last checkpoint in ``output_dir``, or from one that is named. Everything
@@ -128,7 +129,7 @@ class FusionRecommender(Recommender, FusionNetwork):
         TypeError, ValueError
             An input of the wrong kind or without what it needs; the argument is named.
         """
-        chosen = training_arguments(arguments)
+        chosen = training_arguments(arguments, started=start is not None)
         given = self.config.encoders if encoders is None else encoders
         own: dict[str, ItemEncoder] = {}
         if given:

@@ -23,7 +23,7 @@ from fusionops.models.interface.histories import Histories
 DEFAULTS: Mapping[str, Any] = {
     "num_train_epochs": 30,
     "per_device_train_batch_size": 256,
-    "learning_rate": 2e-3,
+    "learning_rate": 5e-4,
     "weight_decay": 0.01,
     "warmup_steps": 20,
     "lr_scheduler_type": "cosine",
@@ -33,10 +33,15 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """What a person who says nothing gets; each is an argument of ``TrainingArguments``."""
 
+STARTED: Mapping[str, Any] = {**DEFAULTS, "num_train_epochs": 2, "learning_rate": 1e-4}
+"""The same where training begins at the scores of another model, which are soon unlearned."""
+
 _CALIBRATION_USERS = 512
 
 
-def training_arguments(given: TrainingArguments | Mapping[str, Any] | None) -> TrainingArguments:
+def training_arguments(
+    given: TrainingArguments | Mapping[str, Any] | None, *, started: bool = False
+) -> TrainingArguments:
     """Arguments of the Trainer from a person's, with our defaults where they say nothing."""
     if isinstance(given, TrainingArguments):
         given.remove_unused_columns = False  # the columns of a batch are made by the collator
@@ -45,7 +50,8 @@ def training_arguments(given: TrainingArguments | Mapping[str, Any] | None) -> T
         raise TypeError(
             f"arguments: expected TrainingArguments or a mapping, got {type(given).__name__}"
         )
-    chosen = {**DEFAULTS, "remove_unused_columns": False, **(given or {})}
+    defaults = STARTED if started else DEFAULTS
+    chosen = {**defaults, "remove_unused_columns": False, **(given or {})}
     chosen.setdefault("output_dir", tempfile.mkdtemp(prefix="fusionops-"))
     try:
         return TrainingArguments(**chosen)
