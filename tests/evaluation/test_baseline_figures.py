@@ -1,6 +1,7 @@
 """The baselines reproduce the published table on Online Retail within .003."""
 
 import pytest
+from minilm import description_vectors
 
 from fusionops.evaluation import (
     EASE,
@@ -8,6 +9,7 @@ from fusionops.evaluation import (
     ItemKNN,
     Popularity,
     Random,
+    SummedCarriedEASE,
     evaluate,
     protocols,
 )
@@ -24,6 +26,7 @@ ONE_LIST = {
     "2011-09-01": {EASE: (0.076, 0.118)},
     "2011-10-01": {EASE: (0.083, 0.107)},
 }
+SUMMED = {"2011-07-01": (0.240, 0.207), "2011-09-01": (0.284, 0.216), "2011-10-01": (0.417, 0.271)}
 COVERAGE = {
     ("warm", "Popularity"): 0.04,
     ("warm", "ItemKNN"): 0.75,
@@ -69,6 +72,19 @@ def test_cold(online, date):
 def test_one_list(online, date):
     purchases, items = online
     check(protocols.one_list(purchases, date), items, ONE_LIST[date])
+
+
+@pytest.mark.pretrained
+def test_cold_with_sentence_vectors(online):
+    purchases, items = online
+    features = {"text": description_vectors(items)}
+    for date, (recall, ndcg) in SUMMED.items():
+        split = protocols.cold(purchases, date)
+        model = SummedCarriedEASE().fit(split.train, items, features=features)
+        _, ranked = model.rank(split.users, 20, candidates=split.candidates)
+        found = evaluate(ranked, split, 20, model=model.name)
+        assert found["recall"] == pytest.approx(recall, abs=0.003)
+        assert found["ndcg"] == pytest.approx(ndcg, abs=0.003)
 
 
 def test_the_draw_of_random_is_within_its_own_noise(online):
