@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from fusionops import ops
 from fusionops.nn import _checks
+from fusionops.nn._linear import Linear, linear
 
 
 class AttentionFusion(nn.Module):
@@ -102,7 +102,7 @@ class AttentionFusion(nn.Module):
             self.in_proj_bias = nn.Parameter(torch.empty(3 * self.dim, device=device, dtype=dtype))
         else:
             self.register_parameter("in_proj_bias", None)
-        self.out_proj = nn.Linear(self.dim, self.dim, bias, device=device, dtype=dtype)
+        self.out_proj = Linear(self.dim, self.dim, bias, device=device, dtype=dtype)
         if num_queries is None:
             self.register_parameter("query", None)
         else:
@@ -195,19 +195,53 @@ class AttentionFusion(nn.Module):
             query = linear(tokens, weight[:split], biases[0])
             context = _checks.blank(context, context_mask)
             key, value = linear(context, weight[split:], biases[1]).chunk(2, -1)
+        fused, weights = self._heads(query, key, value, mask, context_mask, return_weights)
+        fused = _checks.blank(fused, mask)
+        return _blank_without(fused, key, context_mask), weights
+
+    def among(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention among tokens, for a caller that makes zeros of the missing ones itself.
+
+        A block of several layers needs zeros where tokens enter and where they leave, and passes
+        over memory less in between.
+
+        Parameters
+        ----------
+        tokens : Tensor
+            ``[B, M, D]``, finite where they are missing, too.
+        mask : Tensor or None
+            Bool ``[B, M]``.
+
+        Returns
+        -------
+        Tensor
+            ``[B, M, D]``; the bias of the last projection where a token is missing.
+        """
+        query, key, value = linear(tokens, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        return self._heads(query, key, value, mask, mask, False)[0]
+
+    def _heads(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        query_mask: Tensor | None,
+        mask: Tensor | None,
+        return_weights: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the heads give, projected, and their weights where they are wanted."""
         result = ops.attention_fusion(
             query,
             key,
             value,
-            context_mask,
+            mask,
             num_heads=self.num_heads,
             dropout_p=self._dropout_p(),
             return_weights=return_weights,
-            query_mask=mask,
+            query_mask=query_mask,
         )
         fused, weights = result if isinstance(result, tuple) else (result, None)
-        fused = _checks.blank(self.out_proj(fused), mask)
-        return _blank_without(fused, key, context_mask), weights
+        return self.out_proj(fused), weights
 
     def _pooled(
         self, query: Tensor, tokens: Tensor, mask: Tensor | None, return_weights: bool

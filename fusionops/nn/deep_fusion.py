@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
+from torch.utils.checkpoint import checkpoint
 
 from fusionops import ops
 from fusionops.nn import _checks
+from fusionops.nn._linear import Linear
 from fusionops.nn.attention_fusion import AttentionFusion
 
 POOLINGS = ("mean", "attention")
@@ -104,8 +109,8 @@ class DeepFusion(nn.Module):
         self.self_attn = AttentionFusion(
             self.dim, num_heads, dropout=dropout, bias=bias, device=device, dtype=dtype
         )
-        self.linear1 = nn.Linear(self.dim, hidden, bias, device=device, dtype=dtype)
-        self.linear2 = nn.Linear(hidden, self.dim, bias, device=device, dtype=dtype)
+        self.linear1 = Linear(self.dim, hidden, bias, device=device, dtype=dtype)
+        self.linear2 = Linear(hidden, self.dim, bias, device=device, dtype=dtype)
         self.norm1, self.norm2, norm3 = (
             nn.LayerNorm(self.dim, eps, bias=bias, device=device, dtype=dtype) for _ in range(3)
         )
@@ -121,7 +126,9 @@ class DeepFusion(nn.Module):
         for part in self.children():
             part.reset_parameters()  # type: ignore[operator] # all of them have one
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, *, recompute: bool = False
+    ) -> Tensor:
         """Fuses the tokens of each entity.
 
         Parameters
@@ -130,6 +137,10 @@ class DeepFusion(nn.Module):
             ``[B, M, D]``.
         mask : Tensor, optional
             Bool, ``[B, M]`` or ``[M]``: True where a token is present.
+        recompute : bool
+            For training: keep only the tokens between the parts (attention, network, pooling), and
+            make what lies within them again in the backward pass. What is widest, and quick to
+            make, is not kept then.
 
         Returns
         -------
@@ -144,10 +155,21 @@ class DeepFusion(nn.Module):
         """
         tokens = _checks.tokens("tokens", tokens, self.dim)
         mask = _checks.present("mask", mask, "tokens", tokens)
+        part = partial(checkpoint, use_reentrant=False) if recompute else _plain
+        x = part(self._attended, tokens, mask)
+        x = part(self._transformed, x)
+        fused: Tensor = part(self._pooled, x, mask)
+        return fused
+
+    def _attended(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         x = _checks.blank(tokens, mask)
-        x = x + self._dropped(self.self_attn(self.norm1(x), mask))
+        return x + self._dropped(self.self_attn.among(self.norm1(x), mask))
+
+    def _transformed(self, x: Tensor) -> Tensor:
         hidden = self._dropped(gelu(self.linear1(self.norm2(x))))
-        x = x + self._dropped(self.linear2(hidden))
+        return x + self._dropped(self.linear2(hidden))
+
+    def _pooled(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if self.norm3 is None:
             return _checks.blank(x, mask)
         x = self.norm3(x)
@@ -163,3 +185,7 @@ class DeepFusion(nn.Module):
         """What the parts do not show, for ``repr``."""
         pooling = "" if self.pooling is None else f", pooling={self.pooling!r}"
         return f"{self.dim}, dropout={self.dropout:g}{pooling}"
+
+
+def _plain(part: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    return part(*inputs)

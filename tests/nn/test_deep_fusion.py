@@ -62,3 +62,32 @@ def test_initial_values_are_those_of_a_transformer_encoder_layer():
 
 def test_without_biases():
     assert not [name for name in DeepFusion(8, 2, bias=False).state_dict() if "bias" in name]
+
+
+@pytest.mark.parametrize("options", [{}, {"pooling": "mean"}, {"pooling": "attention"}])
+def test_what_is_made_again_is_the_same_to_the_bit(options):
+    torch.manual_seed(0)
+    module = DeepFusion(8, 2, dropout=0.3, **options)
+    tokens, mask = normal(7, 4, 8), presence(7, 4)
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(1)
+        leaf = tokens.clone().requires_grad_()
+        fused = module(leaf, mask, recompute=recompute)
+        wanted = [leaf, *module.parameters()]
+        gradients = torch.autograd.grad(fused.square().sum(), wanted, allow_unused=True)
+        found.append([fused, *(part for part in gradients if part is not None)])
+    assert len(found[0]) == len(found[1]) == len(wanted) + 1
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_less_is_kept_where_it_is_made_again():
+    module, sizes = DeepFusion(8, 2), []
+    for recompute in (False, True):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, kept=kept: kept.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
+            module(normal(7, 4, 8), None, recompute=recompute)
+        sizes.append(sum(kept))
+    assert sizes[1] < sizes[0] / 3
