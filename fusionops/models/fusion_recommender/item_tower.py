@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from fusionops.models.encoders.table import TableEncoder
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
 from fusionops.models.fusion_recommender.profile import ProfileFusion, id_embedding, unit_norm
+from fusionops.nn._linear import Linear
 
 ID, TABLE = "id", "table"
 
@@ -53,7 +53,7 @@ class ItemTower(nn.Module):
         for name, width in config.item_features.items():
             self.register_buffer(f"features_{name}", torch.zeros(n, width))
             self.register_buffer(f"present_{name}", torch.zeros(n, dtype=torch.bool))
-            self.projections[name] = nn.Sequential(nn.Linear(width, dim), unit_norm(dim))
+            self.projections[name] = nn.Sequential(Linear(width, dim), unit_norm(dim))
         self.table: TableEncoder | None = None
         if config.item_columns is not None:
             self.table = TableEncoder(config.item_columns, dim)
@@ -111,13 +111,10 @@ class ItemTower(nn.Module):
         elif self.training:
             mask = self._dropped(mask)
         parts = self._chunks(rows, self._live_features(rows, live or {}), mask)
-        step = self.config.items_per_chunk
-        if len(mask) <= step or not torch.is_grad_enabled():
-            profiles = [self._profiles(*part) for part in parts]
-        else:
-            # What lies between tokens and profiles is many times the profiles: it is made again in
-            # the backward pass, a chunk at a time and so within the caches.
-            profiles = [checkpoint(self._profiles, *part, use_reentrant=False) for part in parts]
+        # What lies between tokens and profiles is many times the profiles: of many items it is made
+        # again in the backward pass, a chunk at a time and so within the caches.
+        recompute = len(mask) > self.config.items_per_chunk and torch.is_grad_enabled()
+        profiles = [self._profiles(*part, recompute=recompute) for part in parts]
         return torch.cat(profiles) if len(profiles) != 1 else profiles[0]
 
     def table_tokens(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -187,13 +184,16 @@ class ItemTower(nn.Module):
         table_rows: Tensor | None,
         ids: Tensor | None,
         mask: Tensor,
+        *,
+        recompute: bool,
     ) -> Tensor:
         tokens = [self.projections[name](part) for name, part in features.items()]
         if table_rows is not None:
             tokens.append(self.table_tokens(table_rows)[0])
         if ids is not None:
             tokens.append(ids)
-        return self.fusion(torch.stack(tokens, 1), mask)  # type: ignore[no-any-return]
+        profiles: Tensor = self.fusion(torch.stack(tokens, 1), mask, recompute=recompute)
+        return profiles
 
 
 def _rows(table: Tensor, rows: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
 from fusionops.models.fusion_recommender.histories import RaggedHistories
 from fusionops.models.fusion_recommender.item_tower import ItemTower
 from fusionops.models.fusion_recommender.reranker import Reranker
+from fusionops.models.fusion_recommender.softmax import softmax_loss
 from fusionops.models.fusion_recommender.user_tower import UserTower
 from fusionops.nn import FusionLoss
 from fusionops.ops.normalization import Norm, normalize_flat
@@ -207,9 +208,13 @@ class FusionNetwork(PreTrainedModel):
         if self.config.popularity_correction:
             popularity = self.log_popularity if rows is None else self.log_popularity[rows]
             bias = self.config.popularity_correction * popularity
-        exclude = _repeated(positives, of_user)
-        loss = self.loss(user[of_user], item, targets, item_bias=bias, exclude=exclude)
-        return loss
+        if self.config.label_smoothing:  # spreads over what is no positive of the target's user
+            exclude = _repeated(positives, of_user)
+            loss = self.loss(user[of_user], item, targets, item_bias=bias, exclude=exclude)
+            return loss
+        vectors, mapping = self.score_vectors(item, None)
+        user, scale = self.user_vectors(user, mapping), self.loss.scale
+        return softmax_loss(user, vectors, targets, of_user, positives, scale=scale, bias=bias)
 
     def _rerank_loss(
         self,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
 from fusionops.nn import AttentionFusion, DeepFusion, WeightedFusion
@@ -74,7 +76,7 @@ class ProfileFusion(nn.Module):
             with torch.no_grad():
                 block.pool.out_proj.weight.mul_(self.kind.shape[1] ** -0.5)  # type: ignore[union-attr, operator]
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor, *, recompute: bool = False) -> Tensor:
         """The profiles.
 
         Parameters
@@ -83,6 +85,8 @@ class ProfileFusion(nn.Module):
             ``[N, M, D]``.
         mask : Tensor
             Bool ``[N, M]``: True where a token is present.
+        recompute : bool
+            For training: make what is between tokens and profile again in the backward pass.
 
         Returns
         -------
@@ -91,9 +95,10 @@ class ProfileFusion(nn.Module):
         """
         fused = tokens + self.kind
         for block in self.blocks:
-            fused = block(fused, mask)
+            fused = block(fused, mask, recompute=recompute)
         if not self.blocks:
-            fused = self.pool(fused, mask)
+            pool = partial(checkpoint, self.pool, use_reentrant=False) if recompute else self.pool
+            fused = pool(fused, mask)
         if self.residual is None or self.gate is None:
             return fused
         past = tokens[:, self.residual].masked_fill(~mask[:, self.residual, None], 0)
