@@ -128,6 +128,22 @@ def mmr_rerank(U: int, C: int, D: int, k: int) -> Work:
     return Work(4 * U * C * D, FLOAT * U * C * (D + 1), 8 * U * k)
 
 
+def deep_training(B: int, P: int, D: int, H: int, widths: tuple[int, ...]) -> Work:
+    """Three passes over the tokens of items and users, the loss, and the step of the optimiser.
+
+    A token is projected from its features, which take no gradient, or learned. The features pass
+    twice, as the loss lies between; of the learned table there are values, gradients and moments.
+    """
+    tokens = len(widths) + 1
+    projections = 2 * 2 * D * sum(widths)
+    block = tokens * (24 * D * D + 4 * tokens * D)
+    pooling = 4 * H * tokens * D + 4 * D * D
+    operations = (P + B) * (projections + 3 * (block + pooling))
+    table, features = FLOAT * P * D, FLOAT * P * sum(widths)
+    loss = fusion_cross_entropy(B, P, D, True).operations
+    return Work(operations + loss, 2 * features + 4 * table, 4 * table)
+
+
 @dataclass(frozen=True)
 class Bound:
     """The bound of one call on this machine: its time, and what sets it."""

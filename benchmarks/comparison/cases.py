@@ -156,7 +156,7 @@ def gaussians(*sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.randn(size, generator=generator) for size in sizes)
 
 
-def _compiled(function: Callable[..., object]) -> Callable[..., object]:
+def compiled(function: Callable[..., object]) -> Callable[..., object]:
     """`function` by ``torch.compile`` for exactly the shapes of its first call, in one graph."""
     torch._dynamo.reset()  # one case's graphs neither guard nor fall back in another's
     # A pool of compiler processes would cost each child more than it saves.
@@ -191,7 +191,7 @@ def call_of(
         Returns the outputs, followed by the gradients of `inputs` if there is an `upstream`.
     """
     if case.contender == COMPILE:
-        function = _compiled(function)
+        function = compiled(function)
     inputs, upstream = (tuple(map(case.place, tensors)) for tensors in (inputs, upstream))
     if not upstream:
 
