@@ -56,7 +56,7 @@ class Parameters:
         width d over the difference of the logarithms, for prices and sizes; values that are not
         positive count as missing. ``"linear"``: the same over the difference. ``"neighbour"``:
         ``exp(-|difference| / d)``, for codes given out one after the other. By default half a
-        standard deviation, and 20 times the usual step between values. A column that is not named
+        standard deviation, and 10 times the usual step between values. A column that is not named
         is taken as a code where it holds whole numbers that mostly occur once, as ``"log"`` where
         its logarithm is less skewed, and as ``"linear"`` otherwise.
     weights : mapping of str to float, optional

@@ -16,7 +16,7 @@ WEIGHTS = {"log": 0.1, "linear": 0.1, "neighbour": 0.2}
 """Of a column by its form, where the parameters do not say otherwise."""
 
 _DEVIATIONS = 0.5  # width of the bell, in standard deviations of the column
-_NEIGHBOURS = 20  # reach of "neighbour", in steps to the next value that occurs
+_NEIGHBOURS = 10  # reach of "neighbour", in steps to the next value that occurs
 
 
 @dataclass(frozen=True)

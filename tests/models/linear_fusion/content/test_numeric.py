@@ -18,7 +18,7 @@ STARS = RNG.integers(1, 6, 500).astype(np.float64)
         (PRICES, "log", np.log(PRICES).std() / 2),
         (HEIGHTS, "linear", HEIGHTS.std() / 2),
         (-PRICES, "linear", PRICES.std() / 2),
-        (CODES, "neighbour", 20 * np.median(np.diff(CODES))),
+        (CODES, "neighbour", 10 * np.median(np.diff(CODES))),
         (np.append(PRICES, np.nan), "log", np.log(PRICES).std() / 2),
     ],
 )
