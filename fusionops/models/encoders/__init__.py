@@ -5,6 +5,7 @@ Needs the libraries of ``fusionops[encoders]``, each where it is used.
 
 from fusionops.models.encoders.adaptation import Adaptation
 from fusionops.models.encoders.base import Encoder, Unreadable
+from fusionops.models.encoders.encoding import encode
 from fusionops.models.encoders.loading import load_encoder
 
-__all__ = ["Adaptation", "Encoder", "Unreadable", "load_encoder"]
+__all__ = ["Adaptation", "Encoder", "Unreadable", "encode", "load_encoder"]

@@ -303,6 +303,33 @@ class Recommender(ABC):
             }
         )
 
+    def user_profiles(
+        self,
+        users: Sequence[Any] | npt.NDArray[Any],
+        *,
+        recency: Recency | str | None = "auto",
+        at: Time | None = None,
+    ) -> Floats:
+        """The profiles of users, to search a Catalog of :attr:`item_vectors` with.
+
+        Parameters
+        ----------
+        users : sequence of ids
+        recency, at
+            As for :meth:`recommend`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``float32 [U, D]``: scores are inner products with ``item_vectors`` (for a model with a
+            second stage, those of the first). Zeros for users without a profile.
+        """
+        _, codes = requests.user_ids(users, self._shelf.users)
+        profiles, known = self._profiles(
+            self._asked(codes, self._shelf.histories.of(codes), recency, at)
+        )
+        return np.where(known[:, None], profiles, np.float32(0))
+
     @property
     def items(self) -> Items:
         """The catalogue; code p is row p of ``item_vectors``."""
