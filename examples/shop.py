@@ -43,7 +43,7 @@ def fitted(interactions, items, features, quick):
     """Three models: everybody's favourites, the closed form, and what is trained from there."""
     popular = Popularity().fit(interactions, items)
     linear = LinearFusion(rank=256 if quick else 1024).fit(interactions, items, features=features)
-    fusion = FusionRecommender(dim=64 if quick else 256)
+    fusion = FusionRecommender(dim=64 if quick else 128)
     arguments = {"num_train_epochs": 1 if quick else 10, "seed": 0}
     fusion.fit(interactions, items, features=features, start=linear, arguments=arguments)
     return popular, linear, fusion
