@@ -48,12 +48,19 @@ import fusionops
 user, item = torch.randn(3, 8), torch.randn(5, 8)
 """,
 }
+# Pages whose blocks go on from those before.
+CONTINUED = {"docs/multimodal.md"}
 # Blocks that run kernels of a GPU on the CPU.
 EMULATED = {("docs/emulator.md", 0)}
 
 
 def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
+
+
+def python_blocks(page: Path) -> list[str]:
+    found = FENCED.findall(page.read_text(encoding="utf-8"))
+    return [code for language, code in found if language == "python"]
 
 
 def prose(page: Path) -> str:
@@ -113,16 +120,44 @@ def test_broken_links_are_found(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
+# [`name`](file): code that is defined there.
+DEFINED = re.compile(r"\[`(\w+)`\]\(([^)\s]+\.py)\)")
+
+
+def undefined(page: Path) -> list[str]:
+    """Names of functions and classes that a page links to a file which does not define them."""
+    found = DEFINED.findall(prose(page))
+    return [
+        f"{name} in {file}"
+        for name, file in found
+        if not re.search(
+            rf"^ *(?:def|class) {name}\b",
+            (page.parent / file).read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+    ]
+
+
+def test_the_map_of_the_mathematics_leads_to_functions():
+    page = ROOT / "docs" / "mathematics.md"
+    assert undefined(page) == []
+    assert len(DEFINED.findall(prose(page))) > 40
+
+
+def test_names_that_a_file_does_not_define_are_found(tmp_path):
+    (tmp_path / "code.py").write_text("class A:\n    def f(self): ...\n")
+    page = tmp_path / "page.md"
+    page.write_text("[`A`](code.py) [`f`](code.py) [`ff`](code.py) [g](code.py) [`A.f`](page.md)")
+    assert undefined(page) == ["ff in code.py"]
+
+
 BLOCKS = [
     pytest.param(
         name_of(page), number, code, id=f"{name_of(page)}-{number}",
         marks=[pytest.mark.emulated] if (name_of(page), number) in EMULATED else [],
     )
     for page in DOCS
-    for number, code in enumerate(
-        code for language, code in FENCED.findall(page.read_text(encoding="utf-8"))
-        if language == "python"
-    )
+    for number, code in enumerate(python_blocks(page))
 ]  # fmt: skip
 
 
@@ -132,7 +167,9 @@ def test_python_blocks_run(page, number, code, tmp_path, monkeypatch):
         pytest.skip(str(emulator.triton.missing()))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(GIVEN.get((page, number), ""), names)
+    before = python_blocks(ROOT / page)[:number] if page in CONTINUED else []
+    for given in (GIVEN.get((page, number), ""), *before):
+        exec(given, names)
     exec(compile(code, f"{page}, block {number}", "exec"), names)
     if (page, number) == ("docs/catalog.md", 0):
         assert (tmp_path / "items.safetensors").is_file()
