@@ -20,7 +20,19 @@ ROOT = Path(__file__).resolve().parents[2]
 _log = logging.getLogger("mkdocs.generate")
 
 # Packages whose public names have a page together, in the order of the navigation.
-PACKAGES = ("catalog", "nn", "models", "evaluation", "data")
+PACKAGES = ("catalog", "nn", "models", "models.encoders", "evaluation", "data")
+# Classes that a page shows beside the public names of its package, as their options matter.
+BESIDE = {
+    "models.encoders": (
+        "text.TextEncoder",
+        "image.ImageEncoder",
+        "audio.AudioEncoder",
+        "recurrent_audio.RecurrentAudioEncoder",
+        "table.TableEncoder",
+        "behaviour.GRUBehaviour",
+        "behaviour.TransformerBehaviour",
+    )
+}
 
 _OPERATOR = """\
 # {name}
@@ -134,7 +146,7 @@ def api_pages(package: griffe.Module) -> dict[str, str]:
     settings = ["fusionops.use_backend", *(f"fusionops.ops.{name}" for name in classes)]
     pages = {"api/settings.md": _listing("Settings", "", settings)}
     for package_name in PACKAGES:
-        module = package.members.get(package_name)
+        module = _package(package, package_name)
         if module is None or not module.exports:
             continue
         path = f"fusionops.{package_name}"
@@ -142,9 +154,18 @@ def api_pages(package: griffe.Module) -> dict[str, str]:
         names = [
             f"fusionops.{name}" if name in exports else f"{path}.{name}" for name in public(module)
         ]
+        names += [f"{path}.{name}" for name in BESIDE.get(package_name, ())]
         pages[f"api/{package_name}.md"] = _listing(path, _summary(module), names)
     pages["api/catalog.md"] += f"\n\n## Measured\n\n{measured.section('catalog')}\n"
     return pages
+
+
+def _package(package: griffe.Module, name: str) -> Any:
+    """The package of a dotted name below `package`, None where there is none."""
+    found: Any = package
+    for part in name.split("."):
+        found = None if found is None else found.members.get(part)
+    return found
 
 
 def _listing(title: str, summary: str, names: list[str]) -> str:
@@ -152,10 +173,14 @@ def _listing(title: str, summary: str, names: list[str]) -> str:
 
 
 def _directive(name: str) -> str:
-    # A Catalog is made by its class methods, so what __init__ takes is nobody's business.
-    hidden = name == "fusionops.Catalog"
-    options = "\n    options:\n      merge_init_into_class: false" if hidden else ""
-    return f"::: {name}{options}"
+    options = {
+        # A Catalog is made by its class methods, so what __init__ takes is nobody's business.
+        "fusionops.Catalog": "merge_init_into_class: false",
+        # What recommenders share is what they are asked by.
+        "fusionops.models.FusionRecommender": "inherited_members: true",
+        "fusionops.models.LinearFusion": "inherited_members: true",
+    }
+    return f"::: {name}" + (f"\n    options:\n      {options[name]}" if name in options else "")
 
 
 def _summary(obj: griffe.Object) -> str:
