@@ -1,5 +1,6 @@
 """The built site: a page for every operator, and nothing from elsewhere."""
 
+import html
 import re
 from pathlib import Path
 
@@ -70,6 +71,25 @@ def test_api_pages(site):
         module = PACKAGE.members.get(name)
         for public_name in generate.public(module) if module else ():
             assert f'id="fusionops.{name}.{public_name}"' in article(site, f"api/{name}")
+
+
+def test_pages_of_a_package_below_a_package(site):
+    page = article(site, "api/models.encoders")
+    for name in ("load_encoder", "encode", "text.TextEncoder", "table.TableEncoder"):
+        assert f'id="fusionops.models.encoders.{name}"' in page
+
+
+@pytest.mark.parametrize("name", ["FusionRecommender", "LinearFusion"])
+def test_what_recommenders_share_is_shown_with_each(name, site):
+    page = article(site, "api/models")
+    for call in ("fit", "recommend", "similar_items", "user_profiles"):
+        assert f'id="fusionops.models.{name}.{call}"' in page
+
+
+@pytest.mark.parametrize(("page", "script"), [("shop", "shop.py"), ("own-model", "own_model.py")])
+def test_examples_are_shown_as_they_are(page, script, site):
+    shown = html.unescape(re.sub(r"<[^>]+>", "", article(site, f"examples/{page}")))
+    assert (generate.ROOT / "examples" / script).read_text(encoding="utf-8").strip() in shown
 
 
 def test_nothing_is_loaded_from_elsewhere(site):

@@ -76,7 +76,8 @@ class FusionRecommenderConfig(PretrainedConfig):
         them once more in its backward pass, in place of keeping what lies between.
     encoders : mapping of str to mapping, optional
         Modalities whose encoder is part of the model, each with ``modality``, ``model``,
-        ``column``, ``adaptation`` and the options of :func:`load_encoder`; see
+        ``column``, ``adaptation`` and the options of
+        :func:`fusionops.models.encoders.load_encoder`; see
         :mod:`fusionops.models.fusion_recommender.encoders`. ``fit`` fills in what is not said.
     live_items : int
         Items that an encoder which is trained encodes anew in a training step.

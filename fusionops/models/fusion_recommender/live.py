@@ -128,15 +128,17 @@ class Refresh(TrainerCallback):
     def __init__(self, network: FusionNetwork, encoders: Mapping[str, ItemEncoder]) -> None:
         self._network, self._encoders = network, encoders
 
-    def on_train_begin(  # noqa: D102
+    def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Make up for what a killed run did not come to."""
         if state.global_step and state.epoch == round(state.epoch):
             self._refresh()
 
-    def on_epoch_end(  # noqa: D102
+    def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Refresh."""
         self._refresh()
 
     def _refresh(self) -> None:
