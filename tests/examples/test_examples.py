@@ -39,7 +39,6 @@ def test_own_model(tmp_path):
 
 
 def test_shop(tmp_path):
-    pytest.importorskip("accelerate", reason="needs pip install '.[rec,encoders]'")
     check_shop(run("shop.py", "--quick", cwd=tmp_path), tmp_path / "shop")
 
 

@@ -360,3 +360,20 @@ class TestBadInput:
             model.recommend(["u00"], 3, recency="basket")
         with pytest.raises(ValueError, match="at: expected histories with times"):
             model.recommend(["u00"], 3, at="2024-01-01")
+
+
+class TestUserProfiles:
+    def test_scores_are_inner_products_with_the_items(self, model, items):
+        users, at = ["u00", "u07"], "2024-01-10"
+        profiles = model.user_profiles(users, recency="basket")
+        assert profiles.dtype == np.float32
+        pairs = [(user, item) for user in users for item in items.ids.ids]
+        scores = model.score(pairs, recency="basket")["score"].to_numpy().reshape(2, -1)
+        np.testing.assert_allclose(profiles @ model.item_vectors.T, scores, rtol=1e-5, atol=1e-6)
+        assert not np.array_equal(model.user_profiles(users, recency=None), profiles)
+        assert not np.array_equal(model.user_profiles(users, recency="basket", at=at), profiles)
+
+    def test_strangers_have_zeros(self, model):
+        profiles = model.user_profiles(["stranger", "u00"])
+        assert not profiles[0].any()
+        assert profiles[1].any()
