@@ -5,14 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
-from . import hiding, jobs, report
+from . import hiding, jobs, questions, report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Features = Annotated[Path, typer.Option(help="Folder of vectors by fusionops encode.")]
 Work = Annotated[Path, typer.Option(help="Folder of figures, one file a fit.")]
+
+
+@app.command()
+def export(out: Path = Path("build/items.parquet")) -> None:
+    """Write the items of Online Retail as a table, for ``fusionops encode``."""
+    items = questions.data()[1]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table = {"item": items.ids.ids.tolist(), "description": items.text["description"]}
+    pq.write_table(pa.table(table), out)
 
 
 @app.command()
