@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PretrainedConfig
+from typing_extensions import Self
 
 FORMAT_VERSION = 1
 
 FUSIONS = ("weighted", "attention", "deep")
 BEHAVIOURS = ("mean", "attention", "gru", "transformer")
+MAX_SCALE = 100.0
 LOSSES = ("cross_entropy", "contrastive")
 NORMALIZATIONS = ("diagonal", "matrix", "cosine", "none")
 
@@ -173,6 +177,8 @@ class FusionRecommenderConfig(PretrainedConfig):
         if self.loss == "contrastive" and self.label_smoothing:
             raise ValueError("label_smoothing: expected 0 with loss 'contrastive'")
         self.scale = _number("scale", scale)
+        if not 0 < self.scale <= MAX_SCALE:
+            raise ValueError(f"scale: expected a number in (0, {MAX_SCALE:g}], got {scale}")
         self.popularity_correction = _number("popularity_correction", popularity_correction)
         self.modality_dropout = _share("modality_dropout", modality_dropout)
         self.id_dropout = _share("id_dropout", id_dropout)
@@ -193,6 +199,27 @@ class FusionRecommenderConfig(PretrainedConfig):
         self.review_width = _count("review_width", review_width, least=0)
         self.num_reviews = _count("num_reviews", num_reviews, least=0)
         self.events = list(events)
+
+    @classmethod
+    def parameters(cls) -> list[str]:
+        """The names of all parameters."""
+        return [name for name in inspect.signature(cls).parameters if name != "kwargs"]
+
+    @classmethod
+    def of(cls, choices: Mapping[str, Any]) -> Self:
+        """A config of choices by name; a name that it does not have is a TypeError.
+
+        (Every ``PretrainedConfig`` takes any name, as its files may hold more.)
+        """
+        known = cls.parameters()
+        for name in choices:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise TypeError(
+                    f"{name}: expected a choice of {cls.__name__}, got an unknown name{hint}"
+                )
+        return cls(**choices)
 
 
 def _specs(encoders: Any) -> dict[str, dict[str, Any]]:

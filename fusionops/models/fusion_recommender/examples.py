@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fusionops.data.ids import Codes
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
@@ -86,7 +88,7 @@ class HistoryExamples(Dataset[Example]):
         self.users = np.flatnonzero(np.array(lengths) >= 2)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer's loader."""
+        """Choose what is asked for; see :class:`Epochs`."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -120,6 +122,23 @@ class HistoryExamples(Dataset[Example]):
         offsets, items = self._reviews
         rows = np.arange(offsets[user], offsets[user + 1])
         return rows[~np.isin(items[rows], asked)]
+
+
+class Epochs(TrainerCallback):
+    """Tells examples the epoch.
+
+    The loaders do that too, but not where batches are skipped (after a kill) or shared among
+    processes (accelerate 1.15).
+    """
+
+    def __init__(self, examples: HistoryExamples) -> None:
+        self._examples = examples
+
+    def on_epoch_begin(  # noqa: D102
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # Within an epoch where a run goes on; a sum of fractions may fall short of an integer.
+        self._examples.set_epoch(math.floor((state.epoch or 0) + 1e-6))
 
 
 def collate(examples: Sequence[Example]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from fusionops.data.encoded import Encoded
 from fusionops.data.ids import Codes, IdMap
@@ -17,6 +18,7 @@ from fusionops.data.reviews import Reviews
 from fusionops.data.users import Users
 from fusionops.models.encoders.table import TableEncoder
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
+from fusionops.models.fusion_recommender.item_tower import ID, TABLE
 from fusionops.models.fusion_recommender.model import FusionNetwork
 from fusionops.models.interface.catalogue import catalogue_of, check_interactions
 
@@ -76,8 +78,9 @@ class Inputs:
         config.item_columns = config.user_columns = None
         if config.item_table and (self.items.numeric or self.items.categorical):
             config.item_columns = TableEncoder.columns_of(self.items)
-        if config.user_table and self.users is not None:
-            config.user_columns = TableEncoder.columns_of(self.users)
+        users = self.users
+        if config.user_table and users is not None and (users.numeric or users.categorical):
+            config.user_columns = TableEncoder.columns_of(users)
         config.review_width = config.num_reviews = 0
         if self.reviews is not None:
             config.review_width = self.reviews[1].width
@@ -133,19 +136,26 @@ def fill_items(
 
 def features_in_order(features: Mapping[str, Encoded] | None, ids: IdMap) -> dict[str, Encoded]:
     """Features of the catalogue, row p of item p, missing where nothing was given."""
+    if features is not None and not isinstance(features, Mapping):
+        raise TypeError(
+            f"features: expected a mapping of modalities to Encoded, got {type(features).__name__}"
+        )
     found = {}
     for name, part in (features or {}).items():
+        # What an attribute of a ModuleDict is called, no module in it can be.
+        taken = name in (ID, TABLE) or hasattr(nn.ModuleDict, str(name))
+        if taken or not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"features: expected names such as 'text', got {name!r}")
         if not isinstance(part, Encoded):
             raise TypeError(f"features[{name!r}]: expected Encoded, got {type(part).__name__}")
-        if not name.isidentifier():
-            raise ValueError(f"features: expected names such as 'text', got {name!r}")
         try:
             found[name] = part.take(ids, missing="empty")
         except TypeError as error:
             raise TypeError(f"features[{name!r}]: {error.args[0]}") from None
         if not found[name].present.any():
             raise ValueError(
-                f"features[{name!r}]: expected vectors of items of the catalogue, got none of them"
+                f"features[{name!r}]: expected vectors of some of the {len(ids)} items, "
+                f"got none of them among {len(part)} ids"
             )
     return found
 

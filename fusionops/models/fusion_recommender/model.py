@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from fusionops import ops
 from fusionops.models.encoders.base import Encoder
-from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
+from fusionops.models.fusion_recommender.config import MAX_SCALE, FusionRecommenderConfig
 from fusionops.models.fusion_recommender.histories import RaggedHistories
 from fusionops.models.fusion_recommender.item_tower import ItemTower
 from fusionops.models.fusion_recommender.reranker import Reranker
@@ -52,6 +52,7 @@ class FusionNetwork(PreTrainedModel):
             power=config.power,
             ridge=config.ridge,
             scale=config.scale,
+            max_scale=MAX_SCALE,
             label_smoothing=config.label_smoothing,
         )
         self.reranker = Reranker(config.dim) if config.rerank_candidates else None

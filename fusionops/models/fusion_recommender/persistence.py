@@ -21,9 +21,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fusionops.models.fusion_recommender.config import FORMAT_VERSION
+from fusionops.models.fusion_recommender.config import FORMAT_VERSION, FusionRecommenderConfig
 
 FORMAT = "fusionops.FusionRecommender"
+
+MODEL_TYPE = FusionRecommenderConfig.model_type
 
 _MANIFEST, _CONFIG = "fusionops.json", "config.json"
 _ARRAYS, _TABLES = "shelf.safetensors", "shelf.json"
@@ -56,7 +58,7 @@ def save_folder(
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"path: expected a directory, got the file {folder}")
-    if (folder / _CONFIG).exists() and not (folder / _MANIFEST).exists():
+    if not (folder / _MANIFEST).exists() and _is_foreign(folder / _CONFIG):
         raise FileExistsError(
             f"path: {folder} holds a {_CONFIG} that is no {FORMAT}, and is left as it is"
         )
@@ -73,9 +75,12 @@ def save_folder(
             "files": {name: _digest(temporary / name) for name in names},
         }
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2))
+        before = _names_in(folder / _MANIFEST)
         for name in (*names, _MANIFEST):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).replace(folder / name)
+        for name in before - set(names):  # weights in other shards would be read in place of ours
+            (folder / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -106,7 +111,11 @@ def load_shelf(path: str | Path) -> tuple[dict[str, Any], Arrays]:
             f"{file}: expected format version {FORMAT_VERSION}, got {manifest.get('version')!r}; "
             "use the fusionops that wrote it"
         )
-    for name, expected in manifest.get("files", {}).items():
+    files = manifest.get("files")
+    lacking = {_CONFIG, _ARRAYS, _TABLES} - set(files if isinstance(files, dict) else ())
+    if lacking or not isinstance(files, dict):
+        raise ValueError(f"{file} is damaged: expected the SHA-256 of {min(lacking)}, got none")
+    for name, expected in files.items():
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder / name} is missing; the model cannot be read without")
         found = _digest(folder / name)
@@ -119,6 +128,24 @@ def load_shelf(path: str | Path) -> tuple[dict[str, Any], Arrays]:
         return _read_json(folder / _TABLES), load_file(folder / _ARRAYS)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder} is damaged or incomplete: {error}") from None
+
+
+def _is_foreign(config: Path) -> bool:
+    """Whether a config is there, and not one of ours beside which a save has died."""
+    try:
+        return bool(json.loads(config.read_bytes()).get("model_type") != MODEL_TYPE)
+    except FileNotFoundError:
+        return False
+    except (ValueError, AttributeError):
+        return True
+
+
+def _names_in(manifest: Path) -> set[str]:
+    """The files of the model that is there now."""
+    try:
+        return set(json.loads(manifest.read_bytes())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _read_json(file: Path) -> Any:

@@ -29,10 +29,11 @@ from fusionops.models.fusion_recommender.encoders import (
     save_encoders,
 )
 from fusionops.models.fusion_recommender.growing import grow
+from fusionops.models.fusion_recommender.histories import RaggedHistories
 from fusionops.models.fusion_recommender.inputs import Inputs, features_in_order
 from fusionops.models.fusion_recommender.model import FusionNetwork
 from fusionops.models.fusion_recommender.persistence import load_shelf, save_folder
-from fusionops.models.fusion_recommender.serving import ragged, second_stage
+from fusionops.models.fusion_recommender.serving import ragged, second_stage, with_kinds
 from fusionops.models.fusion_recommender.shelf import Shelf
 from fusionops.models.fusion_recommender.starting import start_from
 from fusionops.models.fusion_recommender.training import train, training_arguments
@@ -72,7 +73,7 @@ class FusionRecommender(Recommender, FusionNetwork):
     def __init__(self, config: FusionRecommenderConfig | None = None, **choices: Any) -> None:
         if config is not None and choices:
             raise TypeError("config: expected a config or single choices, got both")
-        FusionNetwork.__init__(self, config or FusionRecommenderConfig(**choices))
+        FusionNetwork.__init__(self, config or FusionRecommenderConfig.of(choices))
         self._kept: Shelf | None = None
         self._item = torch.empty(0)
         self._mapping: torch.Tensor | None = None
@@ -136,6 +137,7 @@ class FusionRecommender(Recommender, FusionNetwork):
             items, features, own = encoded_inputs(given, interactions, items, features, chosen)
         inputs = Inputs.checked(interactions, items, features, users, reviews)
         inputs.sizes(self.config)
+        self._kept = None  # what was fitted before goes with the parts that are made anew
         set_seed(chosen.seed)
         self.build()
         install(self, own)
@@ -148,7 +150,7 @@ class FusionRecommender(Recommender, FusionNetwork):
             start_from(self, start, interactions.items)
         none = np.empty((0, 0), np.float32)
         self._kept = Shelf(interactions.users, inputs.items, histories, users_per_item, none)
-        distinct = histories.distinct(len(inputs.items))
+        distinct = histories.counted().distinct(len(inputs.items))
         self.log = train(
             self,
             inputs,
@@ -251,6 +253,10 @@ class FusionRecommender(Recommender, FusionNetwork):
             model._kept = Shelf.from_parts(tables, arrays)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged or incomplete: {error}") from None
+        for tensor in (*model.parameters(), *model.buffers()):
+            # Out of the mapped file, where they begin anywhere: the last bits of a product may
+            # depend on that, and the file may be replaced.
+            tensor.data = tensor.data.clone()
         load_encoders(model, Path(path))
         model.eval()
         return model
@@ -283,15 +289,21 @@ class FusionRecommender(Recommender, FusionNetwork):
     @torch.no_grad()
     def _profiles(self, asked: Asked) -> tuple[Floats, Mask]:
         assert self._shelf is not None
+        item = self._item.to(self.device)  # the model may have moved since they were made
+        mapping = None if self._mapping is None else self._mapping.to(self.device)
         profiles = np.empty((len(asked.users), self.config.dim), np.float32)
         known = np.empty(len(asked.users), bool)
         for rows in _batches(len(asked.users)):
-            histories = ragged(asked.histories.of(rows), asked.pairs[rows], self.device)
+            histories = self._histories(asked, rows)
             users = torch.from_numpy(asked.users[rows]).to(self.device)
-            found, present = self.user_tower(self._item, histories, self.item_tower, None, users)
-            profiles[rows] = self.user_vectors(found, self._mapping).float().cpu().numpy()
+            found, present = self.user_tower(item, histories, self.item_tower, None, users)
+            profiles[rows] = self.user_vectors(found, mapping).float().cpu().numpy()
             known[rows] = present.cpu().numpy()
         return profiles, known
+
+    def _histories(self, asked: Asked, rows: Codes) -> RaggedHistories:
+        histories = with_kinds(asked.histories.of(rows), self._fitted.histories)
+        return ragged(histories, asked.pairs[rows], self.device)
 
     @torch.no_grad()
     def _ranked(
@@ -304,7 +316,7 @@ class FusionRecommender(Recommender, FusionNetwork):
         vectors = torch.from_numpy(self._shelf.vectors).to(self.device)
         for part in _batches(int(known.sum())):
             rows = np.flatnonzero(known)[part]
-            histories = ragged(asked.histories.of(rows), asked.pairs[rows], self.device)
+            histories = self._histories(asked, rows)
             scores[rows], items[rows] = second_stage(
                 self, vectors, profiles[rows], histories, items[rows]
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -26,7 +28,7 @@ def ragged(histories: Histories, pairs: sparse.csr_array, device: torch.device) 
     n_items = pairs.shape[1]
     plain = histories.pairs(n_items)
     recency = np.divide(pairs.data, plain.data, where=plain.data > 0, out=np.zeros_like(pairs.data))
-    distinct = histories.distinct(n_items)
+    distinct = histories.counted().distinct(n_items)
     user = np.repeat(np.arange(len(distinct)), np.diff(distinct.offsets))
     pair_user = np.repeat(np.arange(len(distinct)), np.diff(plain.indptr))
     place = np.searchsorted(pair_user * n_items + plain.indices, user * n_items + distinct.items)
@@ -37,6 +39,17 @@ def ragged(histories: Histories, pairs: sparse.csr_array, device: torch.device) 
         torch.from_numpy(distinct.weights * recency[place]).to(device),
         events,
     )
+
+
+def with_kinds(histories: Histories, fitted: Histories) -> Histories:
+    """Histories whose kinds of event are known.
+
+    What a caller gives without them counts as the kind that weighs most in training.
+    """
+    if fitted.events is None or histories.events is not None:
+        return histories
+    main = int(np.bincount(fitted.events, fitted.weights).argmax())
+    return replace(histories, events=np.full(len(histories.items), main, np.int64))
 
 
 def second_stage(

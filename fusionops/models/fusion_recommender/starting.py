@@ -35,7 +35,11 @@ def start_from(network: FusionNetwork, start: LinearFusion, ids: IdMap) -> None:
             raise ValueError(
                 f"start: expected a config with {name} = {value!r}, got {getattr(config, name)!r}"
             )
-    if start.items.ids != ids:
+    try:
+        own = start.items.ids
+    except RuntimeError:
+        raise ValueError("start: expected a fitted LinearFusion, got one that is not") from None
+    if own != ids:
         raise ValueError("start: expected a LinearFusion of the items of the interactions")
     vectors, scale = start.item_vectors, start.item_scale
     if vectors.shape[1] < config.dim:

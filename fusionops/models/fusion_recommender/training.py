@@ -11,8 +11,9 @@ import numpy as np
 from transformers import TrainerCallback, TrainingArguments
 
 from fusionops.data.ids import Codes
+from fusionops.models.fusion_recommender.checkpoints import checkpoint_of
 from fusionops.models.fusion_recommender.encoders import ItemEncoder
-from fusionops.models.fusion_recommender.examples import HistoryExamples, collate
+from fusionops.models.fusion_recommender.examples import Epochs, HistoryExamples, collate
 from fusionops.models.fusion_recommender.inputs import Inputs, reviews_by_user
 from fusionops.models.fusion_recommender.live import LiveBatches, Refresh
 from fusionops.models.fusion_recommender.model import FusionNetwork
@@ -52,7 +53,8 @@ def training_arguments(
         )
     defaults = STARTED if started else DEFAULTS
     chosen = {**defaults, "remove_unused_columns": False, **(given or {})}
-    chosen.setdefault("output_dir", tempfile.mkdtemp(prefix="fusionops-"))
+    if "output_dir" not in chosen:
+        chosen["output_dir"] = tempfile.mkdtemp(prefix="fusionops-")
     try:
         return TrainingArguments(**chosen)
     except TypeError as error:
@@ -88,6 +90,7 @@ def train(
     list of dict
         What the Trainer logged.
     """
+    checkpoint = checkpoint_of(resume, arguments.output_dir, network.config)
     rows = network.trained_rows()
     examples = HistoryExamples(
         histories if rows is None else _over(rows.numpy(), histories, len(inputs.items)),
@@ -110,9 +113,13 @@ def train(
         data_collator=LiveBatches(network, trained) if trained else collate,
         train_dataset=examples,
         # First, so that those of others meet the vectors of the epoch that has ended.
-        callbacks=[*([Refresh(network, trained)] if trained else []), *callbacks],
+        callbacks=[
+            Epochs(examples),
+            *([Refresh(network, trained)] if trained else []),
+            *callbacks,
+        ],
     )
-    trainer.train(resume_from_checkpoint=str(resume) if isinstance(resume, Path) else resume)
+    trainer.train(resume_from_checkpoint=checkpoint)
     return list(trainer.state.log_history)
 
 

@@ -93,9 +93,11 @@ class Histories:
         """What was known at a moment: the rows of that time or earlier."""
         if self.times is None:
             raise ValueError("at: expected histories with times, got histories without")
-        kept = self.times <= at
-        before = np.concatenate([[0], np.cumsum(kept)])
-        return self._rows(np.flatnonzero(kept), before[self.offsets].astype(np.int64))
+        return self._where(self.times <= at)
+
+    def counted(self) -> Histories:
+        """The rows of weight above 0: the others say only that the user has met the item."""
+        return self._where(self.weights > 0)
 
     def distinct(self, n_items: int) -> Histories:
         """Each item once a user and kind of event, where it came last."""
@@ -149,6 +151,10 @@ class Histories:
         now = day[self.offsets[user + 1] - 1] if at is None else at.astype("datetime64[D]")
         days: Codes = (now - day[last]).astype(np.int64)
         return days
+
+    def _where(self, kept: npt.NDArray[np.bool_]) -> Histories:
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return self._rows(np.flatnonzero(kept), before[self.offsets].astype(np.int64))
 
     def _rows(self, rows: npt.NDArray[np.integer], offsets: Codes) -> Histories:
         times = None if self.times is None else self.times[rows]
