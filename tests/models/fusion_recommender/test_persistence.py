@@ -160,7 +160,9 @@ class TestManifest:
             self.change(saved, version=2)
 
     def test_another_format(self, saved):
-        with pytest.raises(ValueError, match="expected a model of format 'fusionops.FusionRecomm"):
+        with pytest.raises(
+            ValueError, match=r"expected a model of format 'fusionops\.FusionRecomm"
+        ):
             self.change(saved, format="other")
 
     @pytest.mark.parametrize("files", [None, [], {}, {"config.json": "0"}])
@@ -171,7 +173,7 @@ class TestManifest:
 
 def test_what_is_there_of_others_is_left_alone(model, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(FileExistsError, match="holds a config.json that is no fusionops"):
+    with pytest.raises(FileExistsError, match=r"holds a config\.json that is no fusionops"):
         model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == {"model_type": "bert"}
     file = tmp_path / "file"
