@@ -145,7 +145,10 @@ def _id_array(ids: Any) -> npt.NDArray[Any]:
         isinstance(ids, np.ndarray) or all(isinstance(value, str) for value in ids)
     ):
         return array
-    raise TypeError(f"ids must be all strings or all integers, got {array.dtype}")
+    kinds = sorted({type(value).__name__ for value in array.tolist()})
+    if not isinstance(ids, np.ndarray):  # numpy has made one kind of them
+        kinds = sorted({type(value).__name__ for value in ids})
+    raise TypeError(f"ids must be all strings or all integers, got {' and '.join(kinds)}")
 
 
 def _id_column(values: Any) -> pa.Array:

@@ -20,7 +20,12 @@ from fusionops.models.encoders.table import TableEncoder
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
 from fusionops.models.fusion_recommender.item_tower import ID, TABLE
 from fusionops.models.fusion_recommender.model import FusionNetwork
-from fusionops.models.interface.catalogue import catalogue_of, check_interactions
+from fusionops.models.interface.catalogue import (
+    catalogue_of,
+    check_interactions,
+    check_kind,
+    users_of,
+)
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,11 @@ class Inputs:
             raise ValueError(
                 f"interactions: expected at least two items, got {len(interactions.items)}"
             )
-        if users is not None and not isinstance(users, Users):
-            raise TypeError(f"users: expected Users, got {type(users).__name__}")
         return cls(
             interactions,
             catalogue_of(interactions.items, items),
             features_in_order(features, interactions.items),
-            None if users is None else users.take(interactions.users, missing="empty"),
+            users_of(interactions.users, users),
             None if reviews is None else _checked_reviews(reviews, interactions),
         )
 
@@ -148,10 +151,8 @@ def features_in_order(features: Mapping[str, Encoded] | None, ids: IdMap) -> dic
             raise ValueError(f"features: expected names such as 'text', got {name!r}")
         if not isinstance(part, Encoded):
             raise TypeError(f"features[{name!r}]: expected Encoded, got {type(part).__name__}")
-        try:
-            found[name] = part.take(ids, missing="empty")
-        except TypeError as error:
-            raise TypeError(f"features[{name!r}]: {error.args[0]}") from None
+        check_kind(f"features[{name!r}]", part.ids, ids)
+        found[name] = part.take(ids, missing="empty")
         if not found[name].present.any():
             raise ValueError(
                 f"features[{name!r}]: expected vectors of some of the {len(ids)} items, "
@@ -175,7 +176,10 @@ def _checked_reviews(
         and isinstance(reviews[0], Reviews)
         and isinstance(reviews[1], Encoded)
     ):
-        raise TypeError("reviews: expected a pair of Reviews and Encoded, the vectors of its rows")
+        raise TypeError(
+            "reviews: expected a pair of Reviews and Encoded, the vectors of its rows, "
+            f"got {type(reviews).__name__}"
+        )
     table, encoded = reviews
     if len(table) != len(encoded):
         raise ValueError(

@@ -201,10 +201,14 @@ class FusionRecommender(Recommender, FusionNetwork):
         found = features_in_order(features, added.ids)
         for name, part in found.items():
             width = self.config.item_features.get(name)
+            if width is None:
+                known = ", ".join(map(repr, self.config.item_features)) or "none"
+                raise ValueError(
+                    f"features: expected modalities of the model, {known}, got {name!r}"
+                )
             if part.width != width:
                 raise ValueError(
-                    f"features[{name!r}]: expected a modality of the model with its width "
-                    f"({self.config.item_features}), got {part.width} features"
+                    f"features[{name!r}]: expected vectors of {width} numbers, got {part.width}"
                 )
         grow(self, added, found)
         self._kept = replace(shelf.with_items(added), vectors=np.empty((0, 0), np.float32))

@@ -40,7 +40,10 @@ def start_from(network: FusionNetwork, start: LinearFusion, ids: IdMap) -> None:
     except RuntimeError:
         raise ValueError("start: expected a fitted LinearFusion, got one that is not") from None
     if own != ids:
-        raise ValueError("start: expected a LinearFusion of the items of the interactions")
+        raise ValueError(
+            f"start: expected a LinearFusion of the {len(ids)} items of the interactions, in their "
+            f"order, got one of {len(own)} items"
+        )
     vectors, scale = start.item_vectors, start.item_scale
     if vectors.shape[1] < config.dim:
         raise ValueError(

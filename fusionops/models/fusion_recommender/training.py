@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +53,20 @@ def training_arguments(
         raise TypeError(
             f"arguments: expected TrainingArguments or a mapping, got {type(given).__name__}"
         )
+    known = [field.name for field in fields(TrainingArguments) if field.init]
+    for name in given or {}:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, 1, cutoff=0.4)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"arguments: expected those of TrainingArguments, got {name!r}{hint}")
     defaults = STARTED if started else DEFAULTS
     chosen = {**defaults, "remove_unused_columns": False, **(given or {})}
     if "output_dir" not in chosen:
         chosen["output_dir"] = tempfile.mkdtemp(prefix="fusionops-")
     try:
         return TrainingArguments(**chosen)
-    except TypeError as error:
-        raise TypeError(f"arguments: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"arguments: {error}") from None
 
 
 def train(

@@ -10,6 +10,7 @@ from fusionops.data.ids import IdMap
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
 from fusionops.data.report import InputWarning
+from fusionops.data.users import Users
 
 
 def check_interactions(interactions: Interactions) -> None:
@@ -38,6 +39,7 @@ def catalogue_of(ids: IdMap, items: Items | None) -> Items:
         )
     if items.ids is ids:
         return items
+    check_kind("items", items.ids, ids)
     missing = np.flatnonzero(items.ids.encode(ids.ids, unknown="mark") < 0)
     if len(missing):
         warnings.warn(
@@ -47,3 +49,22 @@ def catalogue_of(ids: IdMap, items: Items | None) -> Items:
             stacklevel=4,
         )
     return items.take(ids, missing="empty")
+
+
+def users_of(ids: IdMap, users: Users | None) -> Users | None:
+    """The users in the order of their codes, missing rows empty."""
+    if users is None:
+        return None
+    if not isinstance(users, Users):
+        raise TypeError(f"users: expected Users, got {type(users).__name__}")
+    check_kind("users", users.ids, ids)
+    return users.take(ids, missing="empty")
+
+
+def check_kind(argument: str, ids: IdMap, known: IdMap) -> None:
+    """TypeError for ids that are strings where those known are integers, or the other way round."""
+    got, expected = ("strings" if one.ids.dtype.kind == "U" else "integers" for one in (ids, known))
+    if got != expected and len(ids) and len(known):
+        raise TypeError(
+            f"{argument}: expected ids that are {expected}, as those of the interactions, got {got}"
+        )

@@ -39,7 +39,7 @@ class Request:
         narrowed = self.item_filter is not None
         if self.item_filter is not None:
             allowed[:] = False
-            allowed[items.filter(self.item_filter)] = True
+            allowed[_filtered(items, self.item_filter)] = True
         per_user: dict[str, sparse.csr_array | None] = {"exclude": None, "candidates": None}
         for argument in per_user:
             value = getattr(self, argument)
@@ -56,6 +56,16 @@ class Request:
         if self.exclude_seen:
             per_user["exclude"] = union(per_user["exclude"], seen)
         return Limits(allowed if narrowed else None, per_user["exclude"], per_user["candidates"])
+
+
+def _filtered(items: Items, where: Any) -> Codes:
+    """The codes of the items that satisfy a condition, with the name of the argument in errors."""
+    if callable(where):
+        return items.filter(where)
+    try:
+        return items.filter(where)
+    except (KeyError, TypeError) as error:
+        raise type(error)(f"item_filter: {error.args[0]}") from None
 
 
 def check_k(k: Any) -> None:
