@@ -263,7 +263,7 @@ def test_a_refit_that_fails_leaves_no_half_of_two_models():
     interactions = shop()
     model = fitted(interactions)
     other = LinearFusion(rank=8).fit(shop(cold=8).restrict())
-    with pytest.raises(ValueError, match="start: expected a LinearFusion of the items"):
+    with pytest.raises(ValueError, match="start: expected a LinearFusion of the 36 items"):
         model.fit(interactions, start=other, arguments=QUICK)
     with pytest.raises(RuntimeError, match="not fitted"):
         model.recommend(["u00"], 3)
