@@ -134,9 +134,10 @@ class Epochs(TrainerCallback):
     def __init__(self, examples: HistoryExamples) -> None:
         self._examples = examples
 
-    def on_epoch_begin(  # noqa: D102
+    def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Tell the examples which epoch begins."""
         # Within an epoch where a run goes on; a sum of fractions may fall short of an integer.
         self._examples.set_epoch(math.floor((state.epoch or 0) + 1e-6))
 
