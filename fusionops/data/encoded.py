@@ -34,6 +34,8 @@ class Encoded:
     source: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.ids, IdMap):
+            raise TypeError(f"ids: expected IdMap, got {type(self.ids).__name__}")
         vectors, present = np.asarray(self.vectors), np.asarray(self.present)
         if vectors.dtype != np.float32:
             raise TypeError(f"vectors: expected float32, got {vectors.dtype}")

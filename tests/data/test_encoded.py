@@ -32,6 +32,7 @@ def test_what_a_missing_row_holds_is_never_read() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "sentence"),
     [
+        ({"ids": ["a", "b", "c"]}, TypeError, "ids: expected IdMap, got list"),
         ({"vectors": np.ones((3, 2))}, TypeError, "vectors: expected float32, got float64"),
         ({"present": np.ones(3, int)}, TypeError, "present: expected bool, got int64"),
         ({"vectors": np.ones((2, 2), np.float32)}, ValueError, r"shape \[3, width\], got \[2, 2\]"),

@@ -31,6 +31,7 @@ from fusionops.models.encoders.encoding import encode
 from fusionops.models.fusion_recommender import FusionRecommender, FusionRecommenderConfig
 from fusionops.models.fusion_recommender.examples import HistoryExamples
 from fusionops.models.fusion_recommender.live import LiveBatches, PreparedContents
+from fusionops.models.fusion_recommender.training import DEFAULTS
 
 USERS, ITEMS, COLD, STRANGE = 40, 30, 4, 3
 WORDS = ["red", "green", "lamp", "mug", "tea", "light", "bag", "of", "metal", "glass"]
@@ -236,7 +237,9 @@ def test_weights_of_encoders_have_a_learning_rate_of_their_own(
     assert len(rates) == sum(len(group["params"]) for group in seen)
     assert set(rates) == {id(w) for w in model.parameters() if w.requires_grad}
     assert {rate for weight, rate in rates.items() if weight in own} == {1e-3}
-    assert {rate for weight, rate in rates.items() if weight not in own} == {2e-3}
+    assert {rate for weight, rate in rates.items() if weight not in own} == {
+        DEFAULTS["learning_rate"]
+    }
 
 
 @pytest.mark.parametrize("killed_after", [STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH])

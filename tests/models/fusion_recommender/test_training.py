@@ -248,10 +248,11 @@ class TestTrainerOptions:
         )
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
         done = subprocess.run(
-            [*command, "--master-port=0", str(script)],
+            [*command, "--standalone", str(script)],
             capture_output=True,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            timeout=300,  # a deadlock is a failure
         )
         assert done.returncode == 0, done.stderr
         ranks = [json.loads((tmp_path / rank).read_text()) for rank in "01"]
