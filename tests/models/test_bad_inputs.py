@@ -153,6 +153,7 @@ def warned(call: Callable[[], Any]) -> Any:
 
 
 def sound(here: Here) -> Any:
+    pytest.importorskip("soundfile")
     from fusionops.models.encoders._sound import read_sound
 
     return read_sound(here.written("words.wav", "these are words"), 16_000, 10.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from fusionops.data.ids import Codes
@@ -60,7 +61,12 @@ def training_arguments(
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"arguments: expected those of TrainingArguments, got {name!r}{hint}")
     defaults = STARTED if started else DEFAULTS
-    chosen = {**defaults, "remove_unused_columns": False, **(given or {})}
+    chosen = {
+        **defaults,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        **(given or {}),
+    }
     if "output_dir" not in chosen:
         chosen["output_dir"] = tempfile.mkdtemp(prefix="fusionops-")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ ARGUMENTS = {
     "warmup_steps": 0,
 }
 STEPS_PER_EPOCH = 3
+
+
+LORA = pytest.param(
+    "lora", marks=pytest.mark.skipif(find_spec("peft") is None, reason="needs peft")
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +138,7 @@ def test_frozen_is_as_if_the_vectors_had_been_given(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("adaptation", ["lora", "full"])
+@pytest.mark.parametrize("adaptation", [LORA, "full"])
 def test_the_encoder_is_trained_and_the_kept_vectors_follow(
     data: tuple[Interactions, Items], bert: Path, adaptation: str
 ) -> None:
@@ -225,6 +231,7 @@ def test_what_memory_does_not_hold_is_prepared_again(
 def test_weights_of_encoders_have_a_learning_rate_of_their_own(
     data: tuple[Interactions, Items], bert: Path
 ) -> None:
+    pytest.importorskip("peft")
     seen: list[dict[str, Any]] = []
 
     class Groups(TrainerCallback):
@@ -246,6 +253,7 @@ def test_weights_of_encoders_have_a_learning_rate_of_their_own(
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
     data: tuple[Interactions, Items], bert: Path, tmp_path: Path, killed_after: int
 ) -> None:
+    pytest.importorskip("peft")
     spec = {"model": bert, "adaptation": "lora"}
     saves = {"save_strategy": "steps", "save_steps": 1}
     whole = fitted(data, spec, output_dir=str(tmp_path / "whole"), **saves)
@@ -266,7 +274,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     assert checkpoint.users == whole.users
 
 
-@pytest.mark.parametrize("adaptation", ["lora", "full"])
+@pytest.mark.parametrize("adaptation", [LORA, "full"])
 def test_an_adapted_encoder_is_saved_with_the_model(
     data: tuple[Interactions, Items], bert: Path, tmp_path: Path, adaptation: str
 ) -> None:
@@ -330,6 +338,7 @@ def test_features_that_are_given_need_no_encoder(
 
 
 def test_pictures_are_read_from_files(data: tuple[Interactions, Items], tmp_path: Path) -> None:
+    pytest.importorskip("peft")
     image = pytest.importorskip("PIL.Image")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = ViTConfig(intermediate_size=32, image_size=16, patch_size=8, **sizes)
