@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
+from fusionops.data import load_features
+
 from . import hiding, jobs, questions, report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -43,14 +45,14 @@ def run(
 @app.command()
 def one(group: str, model: str, seed: int, features: Features, work: Work) -> None:
     """Run one of them; ``run`` starts a process for each."""
-    jobs.run(jobs.Job(group, model, seed), jobs.features_of(features), work)
+    jobs.run(jobs.Job(group, model, seed), load_features(features), work)
 
 
 @app.command()
 def hide(features: Features, work: Work = Path("build/accuracy"), seed: int = 1) -> None:
     """Hide modalities of test items, and see what quality is lost."""
     work.mkdir(parents=True, exist_ok=True)
-    hiding.run(jobs.features_of(features), work, seed)
+    hiding.run(load_features(features), work, seed)
 
 
 @app.command(name="report")

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from fusionops.data import Encoded, load_features
+from fusionops.data import Encoded
 from fusionops.evaluation import evaluate
 from fusionops.files import write_atomically
 
@@ -113,8 +113,3 @@ def run_all(jobs: Sequence[Job], features: Path, work: Path, processes: int) -> 
     with ThreadPoolExecutor(processes) as pool:
         done = list(pool.map(one, waiting))
     return [job for job, succeeded in zip(waiting, done, strict=True) if not succeeded]
-
-
-def features_of(folder: Path) -> dict[str, Encoded]:
-    """The vectors of the items."""
-    return load_features(folder)

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from fusionops.models.encoders.table import TableEncoder
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
-from fusionops.models.fusion_recommender.profile import ProfileFusion, id_embedding, unit_norm
+from fusionops.models.fusion_recommender.profile import (
+    ProfileFusion,
+    drop_tokens,
+    id_embedding,
+    unit_norm,
+)
 from fusionops.nn._linear import Linear
 
 ID, TABLE = "id", "table"
@@ -85,7 +90,6 @@ class ItemTower(nn.Module):
         rows: Tensor | None = None,
         *,
         live: dict[str, tuple[Tensor, Tensor]] | None = None,
-        hidden: Tensor | None = None,
     ) -> Tensor:
         """Profiles of some items.
 
@@ -97,8 +101,6 @@ class ItemTower(nn.Module):
             For a modality, positions ``int64 [L]`` among the rows and vectors ``[L, width]`` that
             stand there in place of the kept ones: those that an encoder has just made, with
             gradient.
-        hidden : Tensor, optional
-            Bool ``[N, M]``: tokens taken for missing.
 
         Returns
         -------
@@ -106,9 +108,7 @@ class ItemTower(nn.Module):
             ``[N, D]``.
         """
         mask = self._mask(rows)
-        if hidden is not None:
-            mask = mask & ~hidden
-        elif self.training:
+        if self.training:
             mask = self._dropped(mask)
         parts = self._chunks(rows, self._live_features(rows, live or {}), mask)
         # What lies between tokens and profiles is many times the profiles: of many items it is made
@@ -137,12 +137,10 @@ class ItemTower(nn.Module):
         return torch.stack([_rows(column, rows) for column in columns], 1)
 
     def _dropped(self, mask: Tensor) -> Tensor:
-        """The mask without tokens chosen by chance; who would lose all keeps all."""
-        rate = torch.full((len(self.tokens),), self.config.modality_dropout, device=mask.device)
-        if self.ids is not None:
-            rate[-1] = self.config.id_dropout
-        kept = mask & (torch.rand(mask.shape, device=mask.device) >= rate)
-        return torch.where(kept.any(1, keepdim=True), kept, mask)
+        """The mask without tokens chosen by chance."""
+        config = self.config
+        own = {ID: config.id_dropout}
+        return drop_tokens(mask, [own.get(name, config.modality_dropout) for name in self.tokens])
 
     def _live_features(
         self, rows: Tensor | None, live: dict[str, tuple[Tensor, Tensor]]
@@ -174,8 +172,9 @@ class ItemTower(nn.Module):
             }
             table_rows = None
             if self.table is not None:
-                everything = torch.arange(len(mask), device=mask.device) if part is None else None
-                table_rows = part if everything is None else everything[places]
+                table_rows = part
+                if part is None:
+                    table_rows = torch.arange(places.start, places.stop, device=mask.device)
             yield features, table_rows, None if ids is None else ids[chunk], mask[places]
 
     def _profiles(

@@ -105,6 +105,21 @@ class ProfileFusion(nn.Module):
         return past + self.gate * fused
 
 
+def drop_tokens(mask: Tensor, rates: Sequence[float]) -> Tensor:
+    """The mask without tokens chosen by chance; who would lose all keeps all.
+
+    Parameters
+    ----------
+    mask : Tensor
+        Bool ``[N, M]``.
+    rates : sequence of float
+        Of each token, the probability to be taken for missing.
+    """
+    rate = torch.tensor(rates, dtype=torch.float32, device=mask.device)
+    kept = mask & (torch.rand(mask.shape, device=mask.device) >= rate)
+    return torch.where(kept.any(1, keepdim=True), kept, mask)
+
+
 def unit_norm(dim: int) -> nn.LayerNorm:
     """A LayerNorm whose rows have length 1 at first, as ids do: no token is louder than others."""
     norm = nn.LayerNorm(dim)

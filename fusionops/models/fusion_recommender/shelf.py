@@ -53,36 +53,18 @@ class Shelf:
 
     def to_parts(self) -> tuple[dict[str, Any], Arrays]:
         """What JSON holds and what safetensors hold, for :meth:`from_parts`."""
-        histories = self.histories
-        arrays: Arrays = {
-            "histories.offsets": histories.offsets,
-            "histories.items": histories.items,
-            "histories.weights": histories.weights,
-            "items.users": self.users_per_item,
-        }
-        if histories.times is not None:
-            arrays["histories.times"] = histories.times.astype(np.int64)
-        if histories.events is not None:
-            arrays["histories.events"] = histories.events
+        arrays = {**self.histories.to_arrays(), "items.users": self.users_per_item}
         tables = {
             "users": self.users.ids.tolist(),
             "items": items_to_json(self.items),
-            "ordered": histories.ordered,
+            "ordered": self.histories.ordered,
         }
         return tables, arrays
 
     @classmethod
     def from_parts(cls, tables: dict[str, Any], arrays: Arrays) -> Shelf:
         """The inverse of :meth:`to_parts`."""
-        times = arrays.get("histories.times")
-        histories = Histories(
-            arrays["histories.offsets"],
-            arrays["histories.items"],
-            arrays["histories.weights"],
-            None if times is None else times.astype("datetime64[ns]"),
-            tables["ordered"],
-            arrays.get("histories.events"),
-        )
+        histories = Histories.from_arrays(arrays, ordered=tables["ordered"])
         return cls(
             IdMap(tables["users"]),
             items_from_json(tables["items"]),

@@ -11,7 +11,7 @@ from fusionops.models.encoders.table import TableEncoder
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
 from fusionops.models.fusion_recommender.histories import RaggedHistories
 from fusionops.models.fusion_recommender.item_tower import ID, TABLE, ItemTower
-from fusionops.models.fusion_recommender.profile import ProfileFusion, id_embedding
+from fusionops.models.fusion_recommender.profile import ProfileFusion, drop_tokens, id_embedding
 from fusionops.models.fusion_recommender.reviews import ReviewTokens
 
 BEHAVIOUR, REVIEWS = "behaviour", "reviews"
@@ -170,10 +170,7 @@ class UserTower(nn.Module):
         return found
 
     def _dropped(self, mask: Tensor) -> Tensor:
-        """The mask without tokens chosen by chance; who would lose all keeps all."""
-        rate = torch.full((len(self.tokens),), self.config.modality_dropout, device=mask.device)
-        rate[: len(self.behaviours)] = 0
-        if self.ids is not None:
-            rate[-1] = self.config.id_dropout
-        kept = mask & (torch.rand(mask.shape, device=mask.device) >= rate)
-        return torch.where(kept.any(1, keepdim=True), kept, mask)
+        """The mask without tokens chosen by chance."""
+        config = self.config
+        own = {ID: config.id_dropout, **dict.fromkeys(self.behaviours, 0.0)}
+        return drop_tokens(mask, [own.get(name, config.modality_dropout) for name in self.tokens])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +77,32 @@ class Histories:
         items = np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return cls(offsets, items, np.ones(len(items), np.float32))
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What safetensors hold of them, for :meth:`from_arrays`."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "histories.offsets": self.offsets,
+            "histories.items": self.items,
+            "histories.weights": self.weights,
+        }
+        if self.times is not None:
+            arrays["histories.times"] = self.times.astype(np.int64)
+        if self.events is not None:
+            arrays["histories.events"] = self.events
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], *, ordered: bool) -> Histories:
+        """The inverse of :meth:`to_arrays`."""
+        times = arrays.get("histories.times")
+        return cls(
+            arrays["histories.offsets"],
+            arrays["histories.items"],
+            arrays["histories.weights"],
+            None if times is None else times.astype("datetime64[ns]"),
+            ordered,
+            arrays.get("histories.events"),
+        )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

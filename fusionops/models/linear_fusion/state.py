@@ -102,12 +102,8 @@ class State:
             "items.scale": self.item_scale,
             "items.users": self.users_per_item,
             "items.popularity": self.popularity,
-            "histories.offsets": self.histories.offsets,
-            "histories.items": self.histories.items,
-            "histories.weights": self.histories.weights,
+            **self.histories.to_arrays(),
         }
-        if self.histories.times is not None:
-            arrays["histories.times"] = self.histories.times.astype(np.int64)
         tables = {"users": self.users.ids.tolist(), "items": items_to_json(self.items)}
         return {"cold": cold, "ordered": self.histories.ordered}, tables, arrays
 
@@ -116,14 +112,7 @@ class State:
         cls, config: dict[str, Any], tables: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]
     ) -> State:
         """The inverse of :meth:`to_parts`."""
-        times = arrays.get("histories.times")
-        histories = Histories(
-            arrays["histories.offsets"],
-            arrays["histories.items"],
-            arrays["histories.weights"],
-            None if times is None else times.astype("datetime64[ns]"),
-            config["ordered"],
-        )
+        histories = Histories.from_arrays(arrays, ordered=config["ordered"])
         return cls(
             IdMap(tables["users"]),
             items_from_json(tables["items"]),
