@@ -15,8 +15,8 @@ _GATHERED_FLOATS = 1 << 25  # 128 MB of pool vectors at a time
 
 
 def pool_size(k: int, n_items: int) -> int:
-    """How many of the best items the list is chosen from."""
-    return min(max(5 * k, 50), n_items)
+    """How many of the best items the list is chosen from, at least k; what is lacking is padded."""
+    return max(k, min(max(5 * k, 50), n_items))
 
 
 def rerank(

@@ -189,6 +189,7 @@ class Recommender(ABC):
         exclude_seen: bool = True,
         recency: Recency | str | None = "auto",
         at: Time | None = None,
+        diversify: float = 0.0,
     ) -> tuple[Floats, Codes]:
         """As :meth:`recommend`, from codes to codes, for evaluation.
 
@@ -198,6 +199,8 @@ class Recommender(ABC):
             ``int64 [U]`` codes of ``interactions.users``.
         candidates : numpy.ndarray, optional
             ``int64`` codes of the items to rank; by default the catalogue.
+        exclude_seen, recency, at, diversify
+            As for :meth:`recommend`.
 
         Returns
         -------
@@ -216,9 +219,10 @@ class Recommender(ABC):
             allowed = np.zeros(len(shelf.items), dtype=bool)
             allowed[np.asarray(candidates, dtype=np.int64)] = True
         requests.check_k(k)
+        requests.check_diversify(diversify)
         asked = self._asked(users, shelf.histories.of(users), recency, at)
         limits = Limits(allowed, asked.pairs if exclude_seen else None)
-        return self._ranked(asked, *self._profiles(asked), k, limits)
+        return self._diversified(asked, *self._profiles(asked), k, limits, diversify)
 
     def similar_items(
         self,
@@ -367,6 +371,23 @@ class Recommender(ABC):
         shelf = self._shelf
         return serving.top_k_or_popular(profiles, known, shelf.vectors, shelf.popularity, k, limits)
 
+    def _diversified(
+        self,
+        asked: Asked,
+        profiles: Floats,
+        known: Mask,
+        k: int,
+        limits: Limits,
+        diversify: float,
+    ) -> tuple[Floats, Codes]:
+        """The lists of :meth:`_ranked`, or k varied items out of longer ones."""
+        if diversify == 0:
+            return self._ranked(asked, profiles, known, k, limits)
+        vectors = self._shelf.vectors
+        pool = mmr.pool_size(k, len(vectors))
+        scores, items = self._ranked(asked, profiles, known, pool, limits)
+        return mmr.rerank(scores, items, vectors, k, diversify)
+
     def _table(
         self,
         labels: npt.NDArray[Any],
@@ -380,10 +401,7 @@ class Recommender(ABC):
         requests.check_diversify(diversify)
         limits = request.limits(shelf.items, labels, asked.pairs)
         profiles, known = self._profiles(asked)
-        pool = k if diversify == 0 else mmr.pool_size(k, len(shelf.items))
-        scores, items = self._ranked(asked, profiles, known, pool, limits)
-        if diversify > 0:
-            scores, items = mmr.rerank(scores, items, shelf.vectors, k, diversify)
+        scores, items = self._diversified(asked, profiles, known, k, limits, diversify)
         how = requests.how(asked.pairs, known, shelf.users_per_item)
         row = np.arange(len(labels))[:, None]
         return tables.lists_table(labels, shelf.items.ids, scores, items, how(row, items))

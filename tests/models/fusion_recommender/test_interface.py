@@ -86,6 +86,10 @@ class TestScores:
         table = model.recommend(interactions.users.ids, 5)
         _, items = model.rank(np.arange(N_USERS), 5)
         assert column(table, "item") == interactions.items.decode(items.ravel()).tolist()
+        varied = model.recommend(interactions.users.ids, 5, diversify=0.4)
+        assert varied["item"] != table["item"]
+        _, items = model.rank(np.arange(N_USERS), 5, diversify=0.4)
+        assert column(varied, "item") == interactions.items.decode(items.ravel()).tolist()
 
 
 class TestWho:

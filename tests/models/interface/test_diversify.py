@@ -54,7 +54,8 @@ def test_no_users():
     assert found.shape == found_scores.shape == (0, 2)
 
 
-def test_pool_is_bounded_by_the_catalogue():
+def test_pool_is_bounded_by_the_catalogue_and_holds_the_list():
     assert pool_size(10, 1000) == 50
     assert pool_size(100, 1000) == 500
-    assert pool_size(100, 30) == 30
+    assert pool_size(10, 30) == 30
+    assert pool_size(100, 30) == 100

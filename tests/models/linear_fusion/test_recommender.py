@@ -165,9 +165,10 @@ class TestRecommendFor:
 
 
 class TestRankAndScore:
-    def test_rank_is_recommend_in_codes(self, model):
-        scores, items = model.rank(np.arange(60), 7)
-        table = model.recommend(model.users.ids, 7)
+    @pytest.mark.parametrize("diversify", [0.0, 0.4])
+    def test_rank_is_recommend_in_codes(self, model, diversify):
+        scores, items = model.rank(np.arange(60), 7, diversify=diversify)
+        table = model.recommend(model.users.ids, 7, diversify=diversify)
         assert model.items.ids.decode(items).ravel().tolist() == table["item"].to_pylist()
         np.testing.assert_array_equal(scores.ravel(), table["score"].to_numpy())
         assert scores.dtype == np.float32
@@ -178,6 +179,21 @@ class TestRankAndScore:
         assert sorted(items[0, :4].tolist()) == [36, 37, 38, 39]
         assert items[0, 4:].tolist() == [-1, -1]
         assert (scores[0, 4:] == -np.inf).all()
+
+    def test_diversify_chooses_other_items_of_the_same_candidates(self, model):
+        candidates = np.arange(0, 40, 2)
+        asked = {"candidates": candidates, "exclude_seen": False}
+        _, plain = model.rank(np.arange(60), 5, **asked)
+        _, varied = model.rank(np.arange(60), 5, diversify=0.8, **asked)
+        assert (plain[:, 0] == varied[:, 0]).all()
+        assert (plain != varied).any()
+        assert np.isin(varied, candidates).all()
+
+    def test_lists_longer_than_the_catalogue_are_padded_when_diversified_too(self, model):
+        scores, items = model.rank(np.array([0]), 60, exclude_seen=False, diversify=0.5)
+        assert sorted(items[0, :40].tolist()) == list(range(40))
+        assert items[0, 40:].tolist() == [-1] * 20
+        assert (scores[0, 40:] == -np.inf).all()
 
     def test_score_gives_the_scores_of_the_lists(self, model):
         table = model.recommend(["u07", "stranger"], 40, exclude_seen=False)
@@ -301,6 +317,11 @@ class TestBadInput:
             (lambda m: m.recommend_for("i00"), TypeError, "histories: expected a mapping"),
             (lambda m: m.recommend_for([["i00"]], at="2024-01-01"), ValueError, "at: expected"),
             (lambda m: m.rank(np.array([60]), 5), ValueError, r"users: expected codes in 0\.\.59"),
+            (
+                lambda m: m.rank(np.array([0]), 5, diversify="much"),
+                TypeError,
+                "diversify: expected a number, got str",
+            ),
             (lambda m: m.similar_items("zz"), KeyError, "items: 1 of 1 ids are unknown"),
             (lambda m: m.score({"user": ["u00"]}), ValueError, "pairs: expected a column 'item'"),
             (lambda m: m.score([("u00",)]), ValueError, "pairs: expected .user, item. tuples"),
