@@ -1,4 +1,4 @@
-"""Full-ranking evaluation: protocols, metrics, baselines, significance.
+"""Full-ranking evaluation: protocols, metrics, baselines, significance; faithfulness.
 
 >>> split = protocols.warm(interactions)
 >>> model = EASE().fit(split.train, items)
@@ -8,7 +8,7 @@
 Needs the libraries of ``fusionops[rec]``; torch is not imported.
 """
 
-from fusionops.evaluation import protocols
+from fusionops.evaluation import faithfulness, protocols
 from fusionops.evaluation.baselines import (
     EASE,
     Baseline,
@@ -33,6 +33,7 @@ __all__ = [
     "SummedCarriedEASE",
     "compare",
     "evaluate",
+    "faithfulness",
     "holm",
     "paired_difference",
     "protocols",
