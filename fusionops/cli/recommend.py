@@ -14,7 +14,6 @@ from rich.text import Text
 
 from fusionops.cli import console
 from fusionops.cli.options import assignments, number
-from fusionops.cli.words import label
 from fusionops.data import IdMap, Items
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def run(folder: Path, request: Request, *, as_json: bool) -> None:
     model = load_model(folder)
     table = _lists(model, request)
     codes = model.items.ids.encode(table["item"])
-    table = table.append_column("text", pa.array([label(model.items, c) for c in codes.tolist()]))
+    table = table.append_column("text", pa.array([model.items.label(c) for c in codes.tolist()]))
     if as_json:
         console.print_json({"recommendations": table.to_pylist()})
         return

@@ -59,7 +59,7 @@ def describe(
 ) -> list[Customer]:
     """What the model recommends to users of a split, beside what they had and bought next."""
     known = items.take(split.train.items, missing="empty")
-    texts = [label(known, code) for code in range(len(known))]
+    texts = [known.label(code) for code in range(len(known))]
     ids = split.train.users.decode(users)
     lists = model.recommend(ids, k).to_pylist()
     train, test = split.train.first_pairs(), split.test
@@ -78,15 +78,6 @@ def describe(
             )
         )
     return customers
-
-
-def label(items: Items, code: int) -> str:
-    """The first text that an item has, or its id."""
-    for column in items.text.values():
-        text = column[code]
-        if text:
-            return text
-    return str(items.ids.ids[code])
 
 
 def customer_table(customers: list[Customer]) -> Table:

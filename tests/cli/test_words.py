@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fusionops.cli.words import describe, draw_customers, label
+from fusionops.cli.words import describe, draw_customers
 from fusionops.data import IdMap, Interactions, Items
 from fusionops.data.splits import last_fraction
 from fusionops.models import LinearFusion
@@ -30,9 +30,3 @@ def test_a_customer_in_words():
         for text, hit in one.recommended:
             assert hit == (int(text.split()[1]) in later)
             assert text not in one.had
-
-
-def test_an_item_without_text_goes_by_its_id():
-    items = Items(IdMap(["a", "b"]), text={"title": [None, "red mug"]})
-    assert label(items, 0) == "a"
-    assert label(items, 1) == "red mug"

@@ -14,6 +14,7 @@ from fusionops.models.fusion_recommender.profile import (
     drop_tokens,
     id_embedding,
     unit_norm,
+    without_token,
 )
 from fusionops.nn._linear import Linear
 
@@ -90,6 +91,7 @@ class ItemTower(nn.Module):
         rows: Tensor | None = None,
         *,
         live: dict[str, tuple[Tensor, Tensor]] | None = None,
+        without: str | None = None,
     ) -> Tensor:
         """Profiles of some items.
 
@@ -101,13 +103,15 @@ class ItemTower(nn.Module):
             For a modality, positions ``int64 [L]`` among the rows and vectors ``[L, width]`` that
             stand there in place of the kept ones: those that an encoder has just made, with
             gradient.
+        without : str, optional
+            A token that is taken for missing.
 
         Returns
         -------
         Tensor
             ``[N, D]``.
         """
-        mask = self._mask(rows)
+        mask = without_token(self._mask(rows), self.tokens, without)
         if self.training:
             mask = self._dropped(mask)
         parts = self._chunks(rows, self._live_features(rows, live or {}), mask)

@@ -120,6 +120,15 @@ def drop_tokens(mask: Tensor, rates: Sequence[float]) -> Tensor:
     return torch.where(kept.any(1, keepdim=True), kept, mask)
 
 
+def without_token(mask: Tensor, names: Sequence[str], missing: str | None) -> Tensor:
+    """A mask ``[N, M]`` in which one of the named tokens, if it is one, is missing everywhere."""
+    if missing not in names:
+        return mask
+    kept = mask.clone()
+    kept[:, names.index(missing)] = False
+    return kept
+
+
 def unit_norm(dim: int) -> nn.LayerNorm:
     """A LayerNorm whose rows have length 1 at first, as ids do: no token is louder than others."""
     norm = nn.LayerNorm(dim)

@@ -37,10 +37,13 @@ from fusionops.models.fusion_recommender.serving import ragged, second_stage, wi
 from fusionops.models.fusion_recommender.shelf import Shelf
 from fusionops.models.fusion_recommender.starting import start_from
 from fusionops.models.fusion_recommender.training import train, training_arguments
+from fusionops.models.fusion_recommender.without import without_each
 from fusionops.models.interface import requests
+from fusionops.models.interface.asked import Asked
 from fusionops.models.interface.histories import Histories
-from fusionops.models.interface.recommender import Asked, Recommender
+from fusionops.models.interface.recommender import Recommender
 from fusionops.models.interface.serving import Floats, Limits, Mask
+from fusionops.models.interface.split_scores import WithoutModality
 from fusionops.models.linear_fusion import LinearFusion
 
 _USERS_AT_A_TIME = 1024
@@ -308,6 +311,16 @@ class FusionRecommender(Recommender, FusionNetwork):
     def _histories(self, asked: Asked, rows: Codes) -> RaggedHistories:
         histories = with_kinds(asked.histories.of(rows), self._fitted.histories)
         return ragged(histories, asked.pairs[rows], self.device)
+
+    def _pool(self, k: int) -> int | None:
+        return max(k, self.config.rerank_candidates) if self.reranker is not None else None
+
+    @torch.no_grad()
+    def _without_modalities(self, asked: Asked, items: Codes) -> list[WithoutModality]:
+        mapping = None if self._mapping is None else self._mapping.to(self.device)
+        users = torch.from_numpy(asked.users).to(self.device)
+        histories = self._histories(asked, np.arange(len(asked.users)))
+        return list(without_each(self, users, histories, items, mapping))
 
     @torch.no_grad()
     def _ranked(

@@ -11,7 +11,12 @@ from fusionops.models.encoders.table import TableEncoder
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
 from fusionops.models.fusion_recommender.histories import RaggedHistories
 from fusionops.models.fusion_recommender.item_tower import ID, TABLE, ItemTower
-from fusionops.models.fusion_recommender.profile import ProfileFusion, drop_tokens, id_embedding
+from fusionops.models.fusion_recommender.profile import (
+    ProfileFusion,
+    drop_tokens,
+    id_embedding,
+    without_token,
+)
 from fusionops.models.fusion_recommender.reviews import ReviewTokens
 
 BEHAVIOUR, REVIEWS = "behaviour", "reviews"
@@ -86,6 +91,8 @@ class UserTower(nn.Module):
         rows: Tensor | None,
         users: Tensor,
         reviews: tuple[Tensor, Tensor] | None = None,
+        *,
+        without: str | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Profiles of some users.
 
@@ -102,6 +109,8 @@ class UserTower(nn.Module):
             ``int64 [B]`` codes, -1 for strangers.
         reviews : pair of Tensor, optional
             ``int64 [B + 1]`` offsets and ``int64 [R]`` rows of the reviews that count.
+        without : str, optional
+            A token that is taken for missing.
 
         Returns
         -------
@@ -125,6 +134,7 @@ class UserTower(nn.Module):
             found.append((self.ids(code), known))
         tokens = torch.stack([token for token, _ in found], 1)
         mask = torch.stack([present for _, present in found], 1)
+        mask = without_token(mask, self.tokens, without)
         if self.training:
             mask = self._dropped(mask)
         return self.fusion(tokens, mask), mask.any(1)

@@ -120,11 +120,11 @@ class Histories:
         """What was known at a moment: the rows of that time or earlier."""
         if self.times is None:
             raise ValueError("at: expected histories with times, got histories without")
-        return self._where(self.times <= at)
+        return self.where(self.times <= at)
 
     def counted(self) -> Histories:
         """The rows of weight above 0: the others say only that the user has met the item."""
-        return self._where(self.weights > 0)
+        return self.where(self.weights > 0)
 
     def distinct(self, n_items: int) -> Histories:
         """Each item once a user and kind of event, where it came last."""
@@ -179,7 +179,8 @@ class Histories:
         days: Codes = (now - day[last]).astype(np.int64)
         return days
 
-    def _where(self, kept: npt.NDArray[np.bool_]) -> Histories:
+    def where(self, kept: npt.NDArray[np.bool_]) -> Histories:
+        """The rows of a mask, ``bool [n]``."""
         before = np.concatenate([[0], np.cumsum(kept)])
         return self._rows(np.flatnonzero(kept), before[self.offsets].astype(np.int64))
 

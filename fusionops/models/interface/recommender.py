@@ -2,95 +2,26 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from fusionops.data.ids import Codes, IdMap
-from fusionops.data.items import Items
-from fusionops.data.times import as_time
+from fusionops.data.ids import Codes
+from fusionops.models.explanation.explainable import Explainable
 from fusionops.models.interface import diversify as mmr
 from fusionops.models.interface import requests, serving, tables
-from fusionops.models.interface.histories import Histories
-from fusionops.models.interface.recency import Recency, resolve
+from fusionops.models.interface.asked import Asked
+from fusionops.models.interface.recency import Recency
+from fusionops.models.interface.served import IdLists, Time, Where
 from fusionops.models.interface.serving import Floats, Limits, Mask
 
-Time = str | date | datetime | np.datetime64
-Where = Mapping[str, Any] | Callable[[dict[str, Any]], bool]
-IdLists = Sequence[Any] | npt.NDArray[Any] | Mapping[Any, Sequence[Any]]
 
-
-class Shelf(Protocol):
-    """What a fitted model serves from.
-
-    Attributes
-    ----------
-    users : IdMap
-    items : Items
-        The catalogue; code p is row p of every item array.
-    histories : Histories
-        The training rows of ``users``.
-    vectors : numpy.ndarray
-        ``float32 [P, D]``: a score is the inner product of a profile with one of them.
-    users_per_item : numpy.ndarray
-        ``int64 [P]``; 0 for items without history.
-    popularity : numpy.ndarray
-        ``float32 [P]``: what users without a profile are served by.
-    """
-
-    @property
-    def users(self) -> IdMap: ...  # noqa: D102
-    @property
-    def items(self) -> Items: ...  # noqa: D102
-    @property
-    def histories(self) -> Histories: ...  # noqa: D102
-    @property
-    def vectors(self) -> Floats: ...  # noqa: D102
-    @property
-    def users_per_item(self) -> Codes: ...  # noqa: D102
-    @property
-    def popularity(self) -> Floats: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The users of one call.
-
-    Attributes
-    ----------
-    users : numpy.ndarray
-        ``int64 [U]`` codes, -1 for users that the model has not seen.
-    histories : Histories
-        What each of them has had, up to the moment asked for.
-    pairs : scipy.sparse.csr_array
-        ``float32 [U, P]``, each pair of the histories once, with its weight in the profile.
-    """
-
-    users: Codes
-    histories: Histories
-    pairs: sparse.csr_array
-
-
-class Recommender(ABC):
+class Recommender(Explainable):
     """Lists, scores and similar items from item vectors and user profiles."""
-
-    name: str
-
-    @property
-    @abstractmethod
-    def _shelf(self) -> Shelf:
-        """What was fitted; RuntimeError where nothing was."""
-
-    @abstractmethod
-    def _profiles(self, asked: Asked) -> tuple[Floats, Mask]:
-        """Profiles, ``float32 [U, D]``, and who has one, ``bool [U]``."""
 
     def recommend(
         self,
@@ -333,43 +264,6 @@ class Recommender(ABC):
             self._asked(codes, self._shelf.histories.of(codes), recency, at)
         )
         return np.where(known[:, None], profiles, np.float32(0))
-
-    @property
-    def items(self) -> Items:
-        """The catalogue; code p is row p of ``item_vectors``."""
-        return self._shelf.items
-
-    @property
-    def users(self) -> IdMap:
-        """The users that it was fitted on."""
-        return self._shelf.users
-
-    @property
-    def item_vectors(self) -> Floats:
-        """``float32 [P, D]``, for example for a Catalog. Do not write to it."""
-        return self._shelf.vectors
-
-    def _asked(
-        self,
-        users: Codes,
-        histories: Histories,
-        recency: Recency | str | None,
-        at: Time | None,
-    ) -> Asked:
-        """Histories as of a moment, and their weighted pairs."""
-        moment = None if at is None else as_time(at)
-        if moment is not None:
-            histories = histories.until(moment)
-        chosen = resolve(recency, ordered=histories.ordered)
-        pairs = histories.pairs(len(self._shelf.items), chosen, moment)
-        return Asked(users, histories, pairs)
-
-    def _ranked(
-        self, asked: Asked, profiles: Floats, known: Mask, k: int, limits: Limits
-    ) -> tuple[Floats, Codes]:
-        """The k best items of each user; models with a second stage put it here."""
-        shelf = self._shelf
-        return serving.top_k_or_popular(profiles, known, shelf.vectors, shelf.popularity, k, limits)
 
     def _diversified(
         self,

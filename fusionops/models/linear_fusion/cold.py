@@ -51,7 +51,7 @@ class ColdItems:
         mean: Floats,
     ) -> None:
         self.content = content
-        self._features, self._basis = features, basis
+        self.features, self._basis = features, basis
         self._coefficients, self._mean = coefficients, mean
 
     @classmethod
@@ -114,12 +114,12 @@ class ColdItems:
         log_popularity : numpy.ndarray
             ``float32 [n]``.
         """
-        step = max(1, _KERNEL_ENTRIES // max(1, len(self._features)))
+        step = max(1, _KERNEL_ENTRIES // max(1, len(self.features)))
         vectors = np.empty((len(features), warm_vectors.shape[1]), np.float32)
         log_popularity = np.empty(len(features), np.float32)
         for start in range(0, len(features), step):
             rows = slice(start, start + step)
-            kernel = self.content.kernel(features[rows], self._features)
+            kernel = self.content.kernel(features[rows], self.features)
             fitted = kernel[:, self._basis] @ self._coefficients
             spread = np.delete(fitted, -2, axis=1) + (1 - fitted[:, -2:-1]) * self._mean
             near = self._neighbour_mean(kernel, warm_vectors, parameters.neighbours)
@@ -129,8 +129,49 @@ class ColdItems:
             log_popularity[rows] = spread[:, -1]
         return vectors, log_popularity
 
-    def _neighbour_mean(self, kernel: Floats, warm_vectors: Floats, neighbours: int) -> Floats:
-        """The kernel-weighted mean vector of the nearest items with history, ``[n, rank]``."""
+    def split(
+        self, features: ContentFeatures, warm_vectors: Floats, user: Floats, parameters: Parameters
+    ) -> tuple[dict[str, Floats], Floats]:
+        """The scores of items from their features, as a sum over what is known of them.
+
+        :meth:`vectors` is linear in the kernel, and the kernel a sum of terms.
+
+        Parameters
+        ----------
+        features : ContentFeatures
+            Of the ``n`` items asked for.
+        warm_vectors : numpy.ndarray
+            ``E_w``, ``float32 [P_w, rank]``.
+        user : numpy.ndarray
+            ``float32 [rank]``, a profile.
+
+        Returns
+        -------
+        terms : dict of str to numpy.ndarray
+            ``float32 [n]`` each, what a term of the content adds.
+        average : numpy.ndarray
+            ``float32 [n]``, what the average item gets, where content says nothing.
+        """
+        mean = np.float32(user @ self._mean[:-1])
+        of_basis = self._coefficients[:, :-2] @ user - self._coefficients[:, -2] * mean
+        chosen, weights = self._neighbours(
+            self.content.kernel(features, self.features), parameters.neighbours
+        )
+        of_neighbours = warm_vectors[chosen] @ user
+        near = np.float32(parameters.neighbour_weight)
+        scale = np.float32(parameters.cold_factor) / (1 + near)
+        whole = self.content.terms(features, self.features)
+        total = sum(np.take_along_axis(part, chosen, axis=1) for part in whole.values())
+        shares = np.divide(weights, total, out=np.zeros_like(weights), where=weights > 0)
+        terms = {}
+        for name, part in whole.items():
+            borrowed = np.take_along_axis(part, chosen, axis=1) * shares * of_neighbours
+            terms[name] = scale * (part[:, self._basis] @ of_basis + near * borrowed.sum(axis=1))
+        alone = weights.sum(axis=1) == 0
+        return terms, scale * mean * (1 + near * alone.astype(np.float32))
+
+    def _neighbours(self, kernel: Floats, neighbours: int) -> tuple[Codes, Floats]:
+        """The nearest items with history and their shares, ``[n, count]``, 0 for all if unlike."""
         count = min(neighbours, kernel.shape[1])
         # A stable order, so that ties between neighbours do not depend on the algorithm.
         chosen = np.argsort(-kernel, axis=1, kind="stable")[:, :count]
@@ -138,17 +179,23 @@ class ColdItems:
         weights = np.maximum(np.take_along_axis(kernel, chosen, axis=1), 0)
         total = weights.sum(axis=1, keepdims=True)
         weights /= np.where(total > 0, total, 1)
-        indptr = np.arange(len(kernel) + 1) * count
+        return chosen, weights
+
+    def _neighbour_mean(self, kernel: Floats, warm_vectors: Floats, neighbours: int) -> Floats:
+        """The kernel-weighted mean vector of the nearest items with history, ``[n, rank]``."""
+        chosen, weights = self._neighbours(kernel, neighbours)
+        indptr = np.arange(len(kernel) + 1) * chosen.shape[1]
         carry = sparse.csr_array(
             (weights.ravel(), chosen.ravel(), indptr), shape=(len(kernel), kernel.shape[1])
         )
-        return np.asarray(np.where(total > 0, carry @ warm_vectors, self._mean[:-1]))
+        known = weights.sum(axis=1, keepdims=True) > 0
+        return np.asarray(np.where(known, carry @ warm_vectors, self._mean[:-1]))
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """What JSON holds and what safetensors hold, for :meth:`from_state`."""
         content, arrays = self.content.state()
         arrays = {f"{_CONTENT}{name}": array for name, array in arrays.items()}
-        for name, array in self._features.to_arrays().items():
+        for name, array in self.features.to_arrays().items():
             arrays[f"{_FEATURES}{name}"] = array
         arrays |= {
             "cold.basis": self._basis,
@@ -161,15 +208,16 @@ class ColdItems:
     def from_state(cls, state: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> ColdItems:
         """The inverse of :meth:`state`."""
         return cls(
-            Content.from_state(state, _under(_CONTENT, arrays)),
-            ContentFeatures.from_arrays(_under(_FEATURES, arrays)),
+            Content.from_state(state, under(_CONTENT, arrays)),
+            ContentFeatures.from_arrays(under(_FEATURES, arrays)),
             arrays["cold.basis"],
             arrays["cold.coefficients"],
             arrays["cold.mean"],
         )
 
 
-def _under(prefix: str, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def under(prefix: str, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays whose names begin so, without it."""
     return {
         name.removeprefix(prefix): array
         for name, array in arrays.items()

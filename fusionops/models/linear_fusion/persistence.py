@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from fusionops.files import write_atomically
 
 FORMAT = "fusionops.LinearFusion"
-VERSION = 2  # 1 knew no numeric columns and no modalities, and divided its kernel otherwise
+VERSION = 3  # 2 did not keep what items without history are like; 1 had another kernel
 
 _CONFIG = "config.json"
 _DATA_FILE = re.compile(r"(model-[0-9a-f]{16}\.safetensors|tables-[0-9a-f]{16}\.json)")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from typing_extensions import Self
 
 from fusionops.data.encoded import Encoded
+from fusionops.data.ids import Codes
 from fusionops.data.interactions import Interactions
 from fusionops.data.items import Items
 from fusionops.models.interface import requests
-from fusionops.models.interface.recommender import Asked, Recommender
+from fusionops.models.interface.asked import Asked
+from fusionops.models.interface.recommender import Recommender
 from fusionops.models.interface.serving import Floats, Mask
+from fusionops.models.interface.split_scores import Contributions
+from fusionops.models.linear_fusion.attribution import AVERAGE, Attribution
 from fusionops.models.linear_fusion.parameters import Parameters
 from fusionops.models.linear_fusion.persistence import load_directory, save_directory
 from fusionops.models.linear_fusion.state import State, fit_state
@@ -48,6 +53,7 @@ class LinearFusion(Recommender):
     def __init__(self, **parameters: Any) -> None:
         self.parameters = Parameters(**parameters)
         self._fitted: State | None = None
+        self._split: Attribution | None = None
 
     def fit(
         self,
@@ -77,6 +83,7 @@ class LinearFusion(Recommender):
             things than these items.
         """
         self._fitted = fit_state(interactions, items, features, self.parameters)
+        self._split = None
         return self
 
     def add_items(
@@ -108,6 +115,8 @@ class LinearFusion(Recommender):
         state = self._state
         added = requests.new_items(table, state.items, id)
         self._fitted = state.with_items(added, features, self.parameters)
+        if self._split is not None:
+            self._split = replace(self._split, state=self._fitted)
         return self
 
     def save_pretrained(self, path: str | Path) -> None:
@@ -165,3 +174,13 @@ class LinearFusion(Recommender):
 
     def _profiles(self, asked: Asked) -> tuple[Floats, Mask]:
         return self._state.profiles(asked.pairs), requests.has_profile(asked.pairs)
+
+    def _contributions(self, asked: Asked, history: Codes, items: Codes) -> Contributions:
+        state = self._state
+        if self._split is None:
+            self._split = Attribution.of(state, self.parameters)
+        weights = np.asarray(asked.pairs[:, history].toarray(), np.float64)[0]
+        had = state.vectors[history] * (weights * state.item_scale[history])[:, None]
+        modalities = self._split.of_items(had.sum(axis=0), items)
+        baseline = modalities.pop(AVERAGE, np.zeros(len(items)))
+        return Contributions(had @ state.vectors[items].T, modalities, baseline)

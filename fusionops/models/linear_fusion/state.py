@@ -23,12 +23,19 @@ from fusionops.models.linear_fusion.behaviour import (
     scaled_histories,
     streamed_item_vectors,
 )
-from fusionops.models.linear_fusion.cold import ColdItems
-from fusionops.models.linear_fusion.content import Content, checked, checked_added
+from fusionops.models.linear_fusion.cold import ColdItems, under
+from fusionops.models.linear_fusion.content import (
+    Content,
+    ContentFeatures,
+    checked,
+    checked_added,
+)
 from fusionops.models.linear_fusion.landmarks import Landmarks
 from fusionops.models.linear_fusion.parameters import Parameters
 
 Floats = npt.NDArray[np.float32]
+
+_NEW = "new.features."  # before the names of the arrays of items without history
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class State:
         ``float32 [P]``: the number of users; below 1 what content lets expect of the others.
     cold : ColdItems or None
         None where items have no content.
+    new : ContentFeatures or None
+        Of the items without history, in the order of their codes: what their scores rest on.
     """
 
     users: IdMap
@@ -62,6 +71,7 @@ class State:
     users_per_item: Codes
     popularity: Floats
     cold: ColdItems | None
+    new: ContentFeatures | None
 
     @property
     def warm(self) -> Codes:
@@ -81,8 +91,9 @@ class State:
         warm = self.warm
         modalities = () if self.cold is None else self.cold.content.modalities
         encoded = checked_added(features, added.ids, modalities)
+        new = None if self.cold is None else self.cold.content.features(added, encoded)
         vectors, popularity = _cold_arrays(
-            self.cold, added, encoded, self.vectors[warm], self.users_per_item[warm], parameters
+            self.cold, new, len(added), self.vectors[warm], self.users_per_item[warm], parameters
         )
         none = np.zeros(len(added), np.int64)
         return replace(
@@ -92,6 +103,7 @@ class State:
             item_scale=np.concatenate([self.item_scale, item_scales(none, parameters)]),
             users_per_item=np.concatenate([self.users_per_item, none]),
             popularity=np.concatenate([self.popularity, popularity]),
+            new=new if self.new is None or new is None else self.new.append(new),
         )
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -104,6 +116,8 @@ class State:
             "items.popularity": self.popularity,
             **self.histories.to_arrays(),
         }
+        if self.new is not None:
+            arrays |= {f"{_NEW}{name}": array for name, array in self.new.to_arrays().items()}
         tables = {"users": self.users.ids.tolist(), "items": items_to_json(self.items)}
         return {"cold": cold, "ordered": self.histories.ordered}, tables, arrays
 
@@ -113,6 +127,7 @@ class State:
     ) -> State:
         """The inverse of :meth:`to_parts`."""
         histories = Histories.from_arrays(arrays, ordered=config["ordered"])
+        new = under(_NEW, arrays)
         return cls(
             IdMap(tables["users"]),
             items_from_json(tables["items"]),
@@ -122,6 +137,7 @@ class State:
             arrays["items.users"],
             arrays["items.popularity"],
             None if config["cold"] is None else ColdItems.from_state(config["cold"], arrays),
+            ContentFeatures.from_arrays(new) if new else None,
         )
 
 
@@ -149,14 +165,12 @@ def fit_state(
     popularity = users_per_item.astype(np.float32)
     vectors[warm], item_scale[warm] = warm_vectors, warm_scale
     rest = np.flatnonzero(users_per_item == 0)
+    new = None
+    if cold is not None:
+        new = cold.content.features(catalogue.take(IdMap(catalogue.ids.ids[rest])), encoded)
     if len(rest):
         vectors[rest], popularity[rest] = _cold_arrays(
-            cold,
-            catalogue.take(IdMap(catalogue.ids.ids[rest])),
-            encoded,
-            warm_vectors,
-            users_per_item[warm],
-            parameters,
+            cold, new, len(rest), warm_vectors, users_per_item[warm], parameters
         )
     return State(
         interactions.users,
@@ -167,6 +181,7 @@ def fit_state(
         users_per_item,
         popularity,
         cold,
+        new,
     )
 
 
@@ -203,17 +218,16 @@ def _fit_warm(
 
 def _cold_arrays(
     cold: ColdItems | None,
-    items: Items,
-    encoded: Mapping[str, Encoded],
+    features: ContentFeatures | None,
+    count: int,
     warm_vectors: Floats,
     users_per_item: Codes,
     parameters: Parameters,
 ) -> tuple[Floats, Floats]:
     """Vectors and expected popularity, in [0, 1), of items without history."""
-    if cold is None:
+    if cold is None or features is None:
         mean = np.float32(parameters.cold_factor) * warm_vectors.mean(axis=0)
-        return np.tile(mean, (len(items), 1)), np.zeros(len(items), np.float32)
-    features = cold.content.features(items, encoded)
+        return np.tile(mean, (count, 1)), np.zeros(count, np.float32)
     vectors, log = cold.vectors(features, warm_vectors, parameters)
     # An item that nobody has yet comes behind every item that somebody has.
     largest = np.float32(np.log1p(users_per_item.max()))

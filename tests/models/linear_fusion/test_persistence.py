@@ -138,13 +138,13 @@ def test_damaged_data_is_refused(model, tmp_path, pattern, how):
         ('{"model_type": "bert"}', "expected a model of format 'fusionops.LinearFusion', got None"),
         (
             '{"format": "fusionops.LinearFusion", "version": 99}',
-            "expected format version 2, got 99",
+            "expected format version 3, got 99",
         ),
         (
             '{"format": "fusionops.LinearFusion", "version": 1}',
-            "expected format version 2, got 1; use the fusionops that wrote it",
+            "expected format version 3, got 1; use the fusionops that wrote it",
         ),
-        ('{"format": "fusionops.LinearFusion", "version": 2}', "is damaged: it has no 'files'"),
+        ('{"format": "fusionops.LinearFusion", "version": 3}', "is damaged: it has no 'files'"),
     ],
 )
 def test_foreign_config_is_refused(tmp_path, config, sentence):

@@ -93,4 +93,6 @@ def _hashed(kind: str, documents: Sequence[Any]) -> sparse.csr_matrix:
         norm=None,
         dtype=np.float32,
     )
+    if len(documents) == 0:  # of which the vectorizer makes an error
+        return sparse.csr_matrix((0, _BUCKETS), dtype=np.float32)
     return vectorizer.transform(documents)

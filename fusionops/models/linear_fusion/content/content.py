@@ -10,7 +10,7 @@ power sharpens: close items count more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ from fusionops.models.linear_fusion.content.numeric import NumericColumn
 
 Floats = npt.NDArray[np.float32]
 Encodings = Mapping[str, Encoded]
+
+TEXT, CATEGORY = "text", "category"
+"""The terms that are made of columns of their kind together."""
 
 _SHARPNESS = 1.5
 _ENTRIES = 1 << 22  # 16 MB of float32 kernel at a time, beside the result
@@ -128,20 +131,57 @@ class Content:
             kernel[rows] = self._kernel(left[rows], right, columns)
         return kernel
 
+    def terms(self, left: ContentFeatures, right: ContentFeatures) -> dict[str, Floats]:
+        """``K [n, m]`` as a sum over what items are compared by.
+
+        With ``c = sum of c_m`` over the terms, ``K_m = |c|^0.5 c_m``: what Aumann and Shapley's
+        value gives each of them (the power is homogeneous), so that they add up to ``K``.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            ``text``, ``category``, each modality and each numeric column: ``float32 [n, m]``. A
+            modality that is called ``text`` is part of the text.
+        """
+        parts: dict[str, Floats] = {}
+        total = np.zeros((len(left), len(right)), np.float32)
+        for name, part in self._parts(left, right, right.sparse.T.tocsr()):
+            total += part
+            parts[name] = parts[name] + part if name in parts else part
+        self._divide(total, left, right)
+        # |c|^0.5, and the lengths once more, as the parts are not divided by them.
+        factor = np.abs(total) ** np.float32(_SHARPNESS - 1)
+        self._divide(factor, left, right)
+        return {name: part * factor for name, part in parts.items()}
+
     def _kernel(
         self, left: ContentFeatures, right: ContentFeatures, columns: sparse.csr_array
     ) -> Floats:
-        total = (left.sparse @ columns).toarray()
+        total = np.zeros((len(left), len(right)), np.float32)
+        for _, part in self._parts(left, right, columns):
+            total += part
+        self._divide(total, left, right)
+        return np.asarray(np.copysign(np.abs(total) ** np.float32(_SHARPNESS), total))
+
+    def _parts(
+        self, left: ContentFeatures, right: ContentFeatures, columns: sparse.csr_array
+    ) -> Iterator[tuple[str, Floats]]:
+        """Each term by its name, weighted, not divided by the lengths."""
+        text = sum(len(block.buckets) for block in self.blocks if block.kind != "category")
+        for name, at in ((TEXT, slice(0, text)), (CATEGORY, slice(text, columns.shape[0]))):
+            if at.stop > at.start:
+                yield name, (left.sparse[:, at] @ columns[at]).toarray()
         for one in self.modalities:
-            total += left.dense[one.name] @ right.dense[one.name].T
+            yield one.name, left.dense[one.name] @ right.dense[one.name].T
         for column in self.numeric:
             name = column.column
-            total += np.float32(column.weight) * column.closeness(
-                left.numeric[name], right.numeric[name]
-            )
+            near = column.closeness(left.numeric[name], right.numeric[name])
+            yield name, np.float32(column.weight) * near
+
+    def _divide(self, total: Floats, left: ContentFeatures, right: ContentFeatures) -> None:
+        """Divide by ``l_i l_j``, in place."""
         total /= np.where(left.present, left.length, 1)[:, None]
         total /= np.where(right.present, right.length, 1)
-        return np.asarray(np.copysign(np.abs(total) ** np.float32(_SHARPNESS), total))
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """What JSON holds and what safetensors hold, for :meth:`from_state`."""

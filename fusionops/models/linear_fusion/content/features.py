@@ -50,6 +50,15 @@ class ContentFeatures:
             self.length[rows],
         )
 
+    def append(self, other: ContentFeatures) -> ContentFeatures:
+        """These rows, then the others, in the same terms."""
+        return ContentFeatures(
+            sparse.csr_array(sparse.vstack([self.sparse, other.sparse], format="csr")),
+            _joined(self.dense, other.dense),
+            _joined(self.numeric, other.numeric),
+            np.concatenate([self.length, other.length]),
+        )
+
     def __len__(self) -> int:
         return len(self.length)
 
@@ -82,3 +91,9 @@ class ContentFeatures:
             for prefix in ("dense.", "numeric.")
         )
         return cls(blocks, dense, numeric, arrays["length"])
+
+
+def _joined(
+    left: Mapping[str, npt.NDArray[Any]], right: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    return {name: np.concatenate([array, right[name]]) for name, array in left.items()}
