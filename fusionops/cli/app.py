@@ -189,44 +189,25 @@ def evaluate(
 
 @app.command()
 def recommend(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A model that fit has saved.")],
-    user: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Whom to recommend to; repeat.")
-    ] = None,
-    history: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ITEM", help="An item someone new has had, oldest first; repeat."),
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")] = 10,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="ITEM", help="Never recommend it; repeat.")
-    ] = None,
-    candidate: Annotated[
-        list[str] | None, typer.Option(metavar="ITEM", help="Rank only these; repeat.")
-    ] = None,
-    filter: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN=VALUE", help="Only such items; numbers also as LOW..HIGH; repeat."
-        ),
-    ] = None,
-    recency: Annotated[
-        str, typer.Option(help="How older items fade: auto, next_visit, basket or none.")
-    ] = "auto",
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Answer as of that moment.")
-    ] = None,
+    folder: options.ModelFolder,
+    user: options.Users = None,
+    history: options.History = None,
+    k: options.Length = 10,
+    exclude: options.Exclude = None,
+    candidate: options.Candidates = None,
+    filter: options.Filters = None,
+    recency: options.RecencyName = "auto",
+    at: options.At = None,
     diversify: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Weight of variety; 0.3 is mild.")
     ] = 0.0,
-    include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Recommend what they have had, too.")
-    ] = False,
+    include_seen: options.IncludeSeen = False,
     as_json: Json = False,
 ) -> None:
     """Recommend items to users of a saved model, or to someone new by a history."""
     with sentences():
-        from fusionops.cli.recommend import Request, run
+        from fusionops.cli.recommend import run
+        from fusionops.cli.requests import Request
 
         request = Request(
             users=user or (),
@@ -241,6 +222,56 @@ def recommend(
             exclude_seen=not include_seen,
         )
         run(folder, request, as_json=as_json)
+
+
+@app.command()
+def explain(
+    folder: options.ModelFolder,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="Whose list it is.")] = None,
+    history: options.History = None,
+    item: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ITEM", help="What to explain; repeat. Default: the list."),
+    ] = None,
+    k: options.Length = 10,
+    exclude: options.Exclude = None,
+    candidate: options.Candidates = None,
+    filter: options.Filters = None,
+    recency: options.RecencyName = "auto",
+    at: options.At = None,
+    include_seen: options.IncludeSeen = False,
+    method: Annotated[
+        str, typer.Option(help="contributions or counterfactuals. Default: contributions if exact.")
+    ] = "auto",
+    largest: Annotated[
+        int, typer.Option(min=1, help="Most items in the smallest set that drops an item.")
+    ] = 5,
+    most: Annotated[
+        int, typer.Option(min=1, help="Items of the history in a table or a chart.")
+    ] = 8,
+    chart: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for a bar chart of each item, ITEM.png."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say why items are recommended: from which of the history, from what is known of them."""
+    with sentences():
+        from fusionops.cli.explain import Wanted, run
+        from fusionops.cli.requests import Request
+
+        request = Request(
+            users=[] if user is None else [user],
+            history=history or (),
+            k=k,
+            exclude=exclude or (),
+            candidates=candidate or (),
+            filters=filter or (),
+            recency=recency,
+            at=at,
+            exclude_seen=not include_seen,
+        )
+        run(folder, request, Wanted(item or (), method, largest, most, chart), as_json=as_json)
 
 
 @app.command()

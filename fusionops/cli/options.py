@@ -66,6 +66,37 @@ CategoryColumns = Annotated[
     list[str] | None, _column("--categorical", "A column of categories of items; repeat.")
 ]
 
+ModelFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A model that fit has saved.")]
+Users = Annotated[
+    list[str] | None, typer.Option("--user", metavar="ID", help="Whom to recommend to; repeat.")
+]
+History = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ITEM", help="An item someone new has had, oldest first; repeat."),
+]
+Length = Annotated[int, typer.Option("-k", min=1, help="Length of the lists.")]
+Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="ITEM", help="Never recommend it; repeat.")
+]
+Candidates = Annotated[
+    list[str] | None, typer.Option("--candidate", metavar="ITEM", help="Rank only these; repeat.")
+]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="COLUMN=VALUE",
+        help="Only such items; numbers also as LOW..HIGH; repeat.",
+    ),
+]
+RecencyName = Annotated[
+    str, typer.Option("--recency", help="How older items fade: auto, next_visit, basket or none.")
+]
+At = Annotated[str | None, typer.Option("--at", metavar="TIME", help="Answer as of that moment.")]
+IncludeSeen = Annotated[
+    bool, typer.Option("--include-seen", help="Recommend what they have had, too.")
+]
+
 
 def models(modality: str, what: str) -> Any:
     """The option of a modality of ``fusionops encode``."""
