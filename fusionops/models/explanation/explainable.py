@@ -131,7 +131,9 @@ class Explainable(Served):
         situation = Situation.of(self, user, k=k, request=limits, recency=recency, at=at)
         _, listed = situation.lists(np.ones((1, len(situation.history)), bool))
         items = listed[0, :k]
-        return explain_items(situation, user, items[items >= 0], method, None)
+        items = items[items >= 0]
+        ranks = np.arange(1, len(items) + 1)
+        return explain_items(situation, user, items, method, None, ranks=ranks)
 
     def _explained(
         self, situation: Situation, user: Any, item: Any, method: str, bound: Bound

@@ -56,7 +56,7 @@ def explain_items(
     items: Codes,
     method: str,
     bound: Bound | None,
-    scores: Doubles | None = None,
+    *,
     ranks: Ranks | None = None,
 ) -> list[Explanation]:
     """Explain each of some items.
@@ -70,8 +70,8 @@ def explain_items(
     method : {"auto", "contributions", "counterfactuals"}
     bound : Bound, optional
         Of the search for the smallest removal; without it there is none.
-    scores, ranks : numpy.ndarray, optional
-        ``[n]``, where they are known.
+    ranks : numpy.ndarray, optional
+        ``int64 [n]``, where they are known.
 
     Raises
     ------
@@ -82,9 +82,8 @@ def explain_items(
         raise ValueError(f"method: expected one of {', '.join(map(repr, METHODS))}, got {method!r}")
     model, asked = situation.model, situation.asked
     whole = np.ones((1, len(situation.history)), bool)
-    if scores is None or ranks is None:
-        found = situation.outcomes(items, whole)
-        scores, ranks = found[0][0], found[1][0]
+    found = situation.outcomes(items, whole, ranks=ranks is None)
+    scores, ranks = found[0][0], found[1][0] if ranks is None else ranks
     profiled = requests.has_profile(asked.pairs)
     how = requests.how(asked.pairs, ~np.isnan(scores[:1]), model._shelf.users_per_item)
     kinds = how(np.zeros(len(items), np.int64), items)
@@ -153,7 +152,7 @@ def _explanation(
     number: int,
     bound: Bound | None,
 ) -> Explanation:
-    catalogue = situation.model.items
+    id, label = situation.name(item)
     history = list(_of_history(situation, parts, number))
     modalities = [
         Part(name, name, float(effect[number]), float(without[number]), _rank(ranks[number]))
@@ -164,8 +163,8 @@ def _explanation(
         removal = smallest_removal(situation, item, parts.history[0][:, number], bound)
     return Explanation(
         user=user,
-        item=catalogue.ids.ids[item].item(),
-        label=catalogue.label(item),
+        item=id,
+        label=label,
         score=score,
         rank=_rank(rank),
         how=how,
@@ -179,14 +178,11 @@ def _explanation(
 
 
 def _of_history(situation: Situation, parts: Parts, number: int) -> Iterator[Part]:
-    catalogue = situation.model.items
-    effects, without, ranks = (values[:, number] for values in parts.history)
-    for code, effect, score, rank in zip(
-        situation.history.tolist(), effects.tolist(), without.tolist(), ranks.tolist(), strict=True
+    effects, without, ranks = (values[:, number].tolist() for values in parts.history)
+    for (id, label), effect, score, rank in zip(
+        situation.named, effects, without, ranks, strict=True
     ):
-        yield Part(
-            catalogue.ids.ids[code].item(), catalogue.label(code), effect, score, _rank(rank)
-        )
+        yield Part(id, label, effect, score, _rank(rank))
 
 
 def _rank(rank: int) -> int | None:

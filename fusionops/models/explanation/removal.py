@@ -131,12 +131,11 @@ def _found(search: _Search, places: Set, every: bool, bound: Bound) -> Removal:
     kept = np.ones((1, len(situation.history)), bool)
     kept[0, list(places)] = False
     _, ranks = situation.outcomes(np.array([search.item]), kept)
-    catalogue = situation.model.items
-    codes = situation.history[list(places)].tolist()
+    names = [situation.named[place] for place in places]
     rank = int(ranks[0, 0])
     return Removal(
-        tuple(catalogue.ids.ids[code].item() for code in codes),
-        tuple(catalogue.label(code) for code in codes),
+        tuple(id for id, _ in names),
+        tuple(label for _, label in names),
         None if rank == NOT_LISTED else rank,
         every,
         search.tried,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,21 @@ class Situation:
             allowed[limits.exclude.indices] = False
         return cls(model, asked, allowed, k)
 
-    @property
+    @cached_property
     def history(self) -> Codes:
         """The codes of the items that make the profile, each once, ascending; ``int64 [H]``."""
         codes: Codes = self.asked.pairs.indices[self.asked.pairs.data > 0].astype(np.int64)
         return codes
+
+    @cached_property
+    def named(self) -> list[tuple[Any, str]]:
+        """The id and the words of each item of :attr:`history`."""
+        return [self.name(code) for code in self.history.tolist()]
+
+    def name(self, item: int) -> tuple[Any, str]:
+        """The id and the words of an item."""
+        catalogue = self.model.items
+        return catalogue.ids.ids[item].item(), catalogue.label(item)
 
     def scores(self, item: int, kept: Mask) -> Doubles:
         """What an item would score if only some of the history had been had.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from fusionops.data.ids import Codes
 from fusionops.models.linear_fusion.behaviour import scaled_histories
@@ -108,8 +109,9 @@ class Attribution:
         vectors = self.state.vectors[items].astype(np.float64)
         rest = vectors @ user
         found = {BEHAVIOUR: rest}
+        row = torch.from_numpy(user.astype(np.float32))
         for name, matrix in self.maps.items():
-            share = vectors @ (user.astype(np.float32) @ matrix).astype(np.float64)
+            share = vectors @ (row @ torch.from_numpy(matrix)).double().numpy()
             found[name] = found.get(name, 0) + share
             rest -= share
         return found
