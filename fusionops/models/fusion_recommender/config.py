@@ -16,6 +16,7 @@ FORMAT_VERSION = 1
 FUSIONS = ("weighted", "attention", "deep")
 BEHAVIOURS = ("mean", "attention", "gru", "transformer")
 MAX_SCALE = 100.0
+MISSING = ("left_out", "zeros")
 LOSSES = ("cross_entropy", "contrastive")
 NORMALIZATIONS = ("diagonal", "matrix", "cosine", "none")
 
@@ -52,6 +53,13 @@ class FusionRecommenderConfig(PretrainedConfig):
     residual : bool
         Whether the id of an item, and the behaviour of a user, also reach the profile past the
         fusion. Needed to start from the vectors of another model.
+    token_norm : bool
+        Whether tokens of features all have length 1 at first. Without it they are linear in the
+        features: what is far from the average stays far, which pays where lengths
+        say something, and not where some modality would be louder than the others.
+    missing : {"left_out", "zeros"}
+        What a missing token does: its weight goes to those that are present, or it counts as
+        zeros, so that the less is known of an entity, the nearer to the average it is.
     normalization, power, ridge
         Of the fusion matrix that scores, as for :func:`fusionops.fusion_matrix`.
     loss : {"cross_entropy", "contrastive"}
@@ -119,6 +127,8 @@ class FusionRecommenderConfig(PretrainedConfig):
         touched: bool = True,
         behaviour: str = "mean",
         residual: bool = True,
+        token_norm: bool = True,
+        missing: str = "left_out",
         normalization: str = "none",
         power: float = 0.5,
         ridge: float = 0.0,
@@ -169,6 +179,8 @@ class FusionRecommenderConfig(PretrainedConfig):
         self.touched = _flag("touched", touched)
         self.behaviour = _choice("behaviour", behaviour, BEHAVIOURS)
         self.residual = _flag("residual", residual)
+        self.token_norm = _flag("token_norm", token_norm)
+        self.missing = _choice("missing", missing, MISSING)
         self.normalization = _choice("normalization", normalization, NORMALIZATIONS)
         self.power = _number("power", power)
         self.ridge = _number("ridge", ridge)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fusionops.models.encoders.table import TableEncoder
 from fusionops.models.fusion_recommender.config import FusionRecommenderConfig
 from fusionops.models.fusion_recommender.profile import (
+    Damping,
     ProfileFusion,
     drop_tokens,
     id_embedding,
@@ -59,7 +60,8 @@ class ItemTower(nn.Module):
         for name, width in config.item_features.items():
             self.register_buffer(f"features_{name}", torch.zeros(n, width))
             self.register_buffer(f"present_{name}", torch.zeros(n, dtype=torch.bool))
-            self.projections[name] = nn.Sequential(Linear(width, dim), unit_norm(dim))
+            norm = unit_norm(dim) if config.token_norm else Damping(dim)
+            self.projections[name] = nn.Sequential(Linear(width, dim), norm)
         self.table: TableEncoder | None = None
         if config.item_columns is not None:
             self.table = TableEncoder(config.item_columns, dim)

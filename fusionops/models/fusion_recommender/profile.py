@@ -59,6 +59,7 @@ class ProfileFusion(nn.Module):
                 )
                 self.blocks.append(block)
             self.pool = nn.Identity()
+        self.zeros_for_missing = config.missing == "zeros"
         self.residual = None if residual not in self.names else self.names.index(residual)
         if self.residual is None:
             self.register_parameter("gate", None)
@@ -93,16 +94,23 @@ class ProfileFusion(nn.Module):
         Tensor
             ``[N, D]``.
         """
-        fused = tokens + self.kind
-        for block in self.blocks:
-            fused = block(fused, mask, recompute=recompute)
-        if not self.blocks:
-            pool = partial(checkpoint, self.pool, use_reentrant=False) if recompute else self.pool
-            fused = pool(fused, mask)
+        fused = self._fused(tokens, mask, recompute)
         if self.residual is None or self.gate is None:
             return fused
         past = tokens[:, self.residual].masked_fill(~mask[:, self.residual, None], 0)
         return past + self.gate * fused
+
+    def _fused(self, tokens: Tensor, mask: Tensor, recompute: bool) -> Tensor:
+        fused, seen = tokens + self.kind, mask
+        if self.zeros_for_missing:
+            fused = tokens.masked_fill(~mask[..., None], 0) + self.kind
+            seen = mask.any(1, keepdim=True).expand_as(mask)  # of nothing there is no profile
+        for block in self.blocks:
+            fused = block(fused, seen, recompute=recompute)
+        if not self.blocks:
+            pool = partial(checkpoint, self.pool, use_reentrant=False) if recompute else self.pool
+            fused = pool(fused, seen)
+        return fused
 
 
 def drop_tokens(mask: Tensor, rates: Sequence[float]) -> Tensor:
@@ -127,6 +135,18 @@ def without_token(mask: Tensor, names: Sequence[str], missing: str | None) -> Te
     kept = mask.clone()
     kept[:, names.index(missing)] = False
     return kept
+
+
+class Damping(nn.Module):
+    """A learned factor, at first the one that brings rows of unit variance to length 1."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(dim**-0.5))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The rows, scaled."""
+        return rows * self.weight
 
 
 def unit_norm(dim: int) -> nn.LayerNorm:

@@ -29,6 +29,9 @@ def profile(fusion: ProfileFusion, tokens: dict[str, Tensor]) -> Tensor:
     dim = fusion.kind.shape[1]
     if not tokens:
         return torch.zeros(dim)
+    past = tokens.get(fusion.names[fusion.residual or 0], torch.zeros(dim))
+    if fusion.zeros_for_missing:
+        tokens = {name: tokens.get(name, torch.zeros(dim)) for name in fusion.names}
     kinds = {name: fusion.kind[place] for place, name in enumerate(fusion.names)}
     rows = torch.stack([tokens[name] + kinds[name] for name in fusion.names if name in tokens])
     if fusion.blocks:
@@ -53,7 +56,6 @@ def profile(fusion: ProfileFusion, tokens: dict[str, Tensor]) -> Tensor:
         fused = gates @ rows
     if fusion.residual is None:
         return fused
-    past = tokens.get(fusion.names[fusion.residual], torch.zeros(dim))
     return past + fusion.gate * fused
 
 
@@ -126,8 +128,9 @@ def user_profiles(net: FusionNetwork, given, users: Tensor) -> tuple[Tensor, Ten
 @torch.no_grad()
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("residual", [True, False])
-def test_items(fusion, residual):
-    net = network(fusion=fusion, num_layers=2, residual=residual)
+@pytest.mark.parametrize("missing", ["left_out", "zeros"])
+def test_items(fusion, residual, missing):
+    net = network(fusion=fusion, num_layers=2, residual=residual, missing=missing)
     found = net.item_tower()
     torch.testing.assert_close(found, item_profiles(net), atol=2e-6, rtol=1e-5)
     rows = torch.tensor([7, 0, 7, 3])
@@ -138,8 +141,10 @@ def test_items(fusion, residual):
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("behaviour_kind", BEHAVIOURS)
 @pytest.mark.parametrize("n_events", [0, 2])
-def test_users(fusion, behaviour_kind, n_events):
+@pytest.mark.parametrize("missing", ["left_out", "zeros"])
+def test_users(fusion, behaviour_kind, n_events, missing):
     net = network(
+        missing=missing,
         fusion=fusion,
         behaviour=behaviour_kind,
         user_ids=True,
@@ -286,3 +291,28 @@ class TestDropout:
         assert torch.equal(net.item_tower(), net.item_tower())
         net.train()
         assert not torch.equal(net.item_tower(), net.item_tower())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("token_norm", [True, False])
+def test_without_the_norm_a_token_is_linear_in_the_features(token_norm):
+    net = network(token_norm=token_norm)
+    token = net.item_tower.projections["text"]
+    vectors = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    origin = token(torch.zeros(1, 5))
+    is_linear = torch.allclose(
+        token(3 * vectors) - origin, 3 * (token(vectors) - origin), atol=1e-5
+    )
+    assert is_linear is not token_norm
+
+
+@torch.no_grad()
+def test_with_zeros_for_missing_the_present_weigh_what_they_weigh_among_all():
+    net = network(missing="zeros", residual=False)
+    fusion = net.item_tower.fusion
+    fusion.kind.zero_()
+    fusion.pool.weight.zero_()
+    fusion.pool.bias.zero_()
+    tokens = torch.ones(1, 3, net.config.dim)
+    alone = torch.tensor([[True, False, False]])
+    torch.testing.assert_close(fusion(tokens, alone), tokens[:, 0] / 3)
