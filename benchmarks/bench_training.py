@@ -70,7 +70,7 @@ def _offsets(lengths: Tensor) -> Tensor:
     return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
-def network(shape: Shape) -> FusionNetwork:
+def network(shape: Shape, kind: type[FusionNetwork] = FusionNetwork) -> FusionNetwork:
     """The model with random features, and nothing dropped by chance: all compute the same."""
     users, items, dim = shape
     config = FusionRecommenderConfig(
@@ -86,7 +86,7 @@ def network(shape: Shape) -> FusionNetwork:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = FusionNetwork(config)
+        made = kind(config)
         tower = made.item_tower
         for name in WIDTHS:
             tower.features(name).normal_()

@@ -144,6 +144,17 @@ def deep_training(B: int, P: int, D: int, H: int, widths: tuple[int, ...]) -> Wo
     return Work(operations + loss, 2 * features + 4 * table, 4 * table)
 
 
+def contributions(H: int, P: int, D: int, k: int, M: int) -> Work:
+    """A list over the catalogue, and its scores by history item and by M modalities."""
+    operations = 2 * P * D + 2 * H * k * D + 2 * M * (D * D + k * D)
+    return Work(operations, FLOAT * D * (P + H + M * D), 2 * FLOAT * k * (H + M))
+
+
+def counterfactuals(H: int, P: int, D: int, k: int) -> Work:
+    """Scores of every item for H users, each without one item of a history."""
+    return Work(2 * H * P * D, FLOAT * P * D, 2 * FLOAT * H * k)
+
+
 @dataclass(frozen=True)
 class Bound:
     """The bound of one call on this machine: its time, and what sets it."""

@@ -228,18 +228,17 @@ class Situation:
         shelf = self.model._shelf
         ranks = np.empty(own.shape, np.int64)
         step = max(1, _ENTRIES // len(shelf.vectors))
-        earlier = np.arange(len(shelf.vectors)) < items[:, None]
         for start in range(0, len(profiles), step):
             rows = slice(start, start + step)
             others = _product(profiles[rows], shelf.vectors)
             others[~known[rows]] = shelf.popularity
             others[:, ~self.allowed] = -np.inf
-            for place, item in enumerate(items):
-                score = np.where(known[rows], own[rows, place], shelf.popularity[item])[:, None]
-                before = others > score
-                before |= (others == score) & earlier[place]
-                before[:, item] = False
-                ranks[rows, place] = 1 + before.sum(axis=1)
+            for row, scores in enumerate(others, start):
+                mine = own[row] if known[row] else shelf.popularity[items]
+                # Row by row, which stays in the caches.
+                for place, (item, score) in enumerate(zip(items.tolist(), mine, strict=True)):
+                    ties = np.count_nonzero(scores[:item] >= score)
+                    ranks[row, place] = 1 + ties + np.count_nonzero(scores[item + 1 :] > score)
         ranks[:, ~self.allowed[items]] = NOT_LISTED
         return ranks
 
