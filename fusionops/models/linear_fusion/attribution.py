@@ -1,14 +1,17 @@
 """What of a score rests on what: behaviour, and each thing that items are compared by.
 
 Items with history. ``S_PP`` is a sum: ``G = X_s' X_s + c K`` and ``K = sum of K_m`` over the terms
-m of the content. The scores ``h G (G + ridge I)^-power`` are linear in the first G, what the user's
-items have to do with the others, so they split into one part for each of its summands, with the
-second factor, the normalisation, as it is. With the eigenvectors V of G, its eigenvalues L and
-``E = V D``, ``D^2 = L (L + ridge)^-power``, the part of m in ``u E'`` is
+m of the content. The scores ``h (G + ridge I)^-power G`` are linear in the last G: what the items
+of a history, normalised among each other, have to do with the item. So they split into one part
+for each of its summands S_m. With the eigenvectors V of G, its eigenvalues L and ``E = V D``,
+``D^2 = L (L + ridge)^-power``, the part of m in ``u E'`` is
 
-    u A_m E',  A_m = D^-1 (V' S_m V) (L + ridge)^-power D^-1,
+    u A_m E',  A_m = D^-1 (L + ridge)^-power (V' S_m V) D^-1,
 
-a ``rank x rank`` matrix, and the ``A_m`` add up to the identity.
+a ``rank x rank`` matrix, and the ``A_m`` add up to the identity. (The factors of the scores may be
+exchanged, those of a part may not: with the summand beside the history in place of the item the
+parts have the same sum, and say less of the item. On synthetic data, where the truth is known, this
+order names the modality that a user goes by more often.)
 
 Items without history have vectors that are linear in ``K = sum of K_m`` towards the others (see
 ``cold``), and so split at once; what they would get without any content is the average item's.
@@ -76,7 +79,7 @@ class Attribution:
             state,
             parameters,
             {
-                name: (inverse[:, None] * part * (normal * inverse)).astype(np.float32)
+                name: ((inverse * normal)[:, None] * part * inverse).astype(np.float32)
                 for name, part in inner.items()
             },
         )
