@@ -20,9 +20,24 @@ ROOT = Path(__file__).resolve().parents[2]
 _log = logging.getLogger("mkdocs.generate")
 
 # Packages whose public names have a page together, in the order of the navigation.
-PACKAGES = ("catalog", "nn", "models", "models.encoders", "evaluation", "data")
+PACKAGES = (
+    "catalog",
+    "nn",
+    "models",
+    "models.encoders",
+    "models.explanation",
+    "evaluation",
+    "data",
+    "data.synthetic",
+)
 # Classes that a page shows beside the public names of its package, as their options matter.
 BESIDE = {
+    "evaluation": (
+        "faithfulness.measure",
+        "faithfulness.compare",
+        "faithfulness.order_of",
+        "faithfulness.random_orders",
+    ),
     "models.encoders": (
         "text.TextEncoder",
         "image.ImageEncoder",

@@ -44,7 +44,7 @@ class Explainable(Served):
         k : int
             Length of the list that the smallest removal is about.
         exclude_seen, exclude, candidates, item_filter, recency, at
-            As for :meth:`recommend`: which list is asked about.
+            As for ``recommend``: which list is asked about.
         method : {"auto", "contributions", "counterfactuals"}
             Exact contributions where the model's scores are sums (LinearFusion), else what the
             score and the rank become without an item of the history or a modality.
@@ -89,7 +89,7 @@ class Explainable(Served):
             Oldest first.
         item : id
         k, exclude_seen, exclude, candidates, item_filter, recency
-            As for :meth:`recommend_for`.
+            As for ``recommend_for``.
         method, largest_removal, budget
             As for :meth:`explain`.
         """
@@ -118,7 +118,7 @@ class Explainable(Served):
         ----------
         user : id
         k, exclude_seen, exclude, candidates, item_filter, recency, at
-            As for :meth:`recommend`.
+            As for ``recommend``.
         method
             As for :meth:`explain`.
 

@@ -81,7 +81,7 @@ class Explanation:
     label : str
         The text of the item.
     score : float
-        As :meth:`Recommender.score` gives it (with a second stage, that of retrieval).
+        As ``Recommender.score`` gives it (with a second stage, that of retrieval).
     rank : int or None
         Among the items that may be listed, from 1; None where this one may not.
     how : {"history", "content", "popularity"}

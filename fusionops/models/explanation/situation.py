@@ -76,7 +76,7 @@ class Situation:
         request : Request, optional
             Which items may be listed; by default all that are not in the history.
         recency, at
-            As for :meth:`Recommender.recommend`.
+            As for ``Recommender.recommend``.
         """
         labels, codes = requests.user_ids([user], model.users)
         histories = model._shelf.histories.of(codes)
