@@ -142,7 +142,7 @@ class Damping(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.tensor(dim**-0.5))
+        self.weight = nn.Parameter(torch.full((1,), dim**-0.5))  # FSDP takes no 0-d parameters
 
     def forward(self, rows: Tensor) -> Tensor:
         """The rows, scaled."""
