@@ -3,4 +3,6 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+ROOT = Path(__file__).parents[2]
+# And from the root those that take from one another.
+sys.path += [str(ROOT / "benchmarks"), str(ROOT)]
