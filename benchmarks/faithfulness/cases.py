@@ -14,7 +14,6 @@ from fusionops.evaluation import protocols
 from fusionops.models import FusionRecommender, LinearFusion
 
 from ..accuracy.questions import spelling
-from ..synthetic.encoding import encode
 
 DIM = 64
 SEED = 1
@@ -63,6 +62,8 @@ def online() -> Case:
 
 def made() -> Case:
     """Synthetic data of three modalities, nothing missing."""
+    from ..synthetic.encoding import encode
+
     shop = synthetic.make(seed=SEED)
     return Case(shop.interactions, shop.items, features=encode(shop, shop.interactions))
 
