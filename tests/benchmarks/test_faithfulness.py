@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -140,6 +141,12 @@ def test_only_models_whose_inputs_are_known(case):
         gradient_x_input(case)
     with pytest.raises(ValueError, match="expected behaviour 'mean' or 'attention', got 'gru'"):
         gradient_x_input(FusionRecommender(behaviour="gru"))
+
+
+def test_without_captum_the_error_names_it(linear, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(ImportError, match="expected captum to be installed"):
+        questions(linear, [0], draws=1)
 
 
 def test_the_report_says_who_leads(tmp_path):
