@@ -50,7 +50,7 @@ def draw(explanation: Explanation, most: int) -> bytes:
 def _title(explanation: Explanation) -> str:
     place = "" if explanation.rank is None else f"number {explanation.rank}, "
     # A dollar sign would begin a formula.
-    label = _plain(textwrap.shorten(explanation.label, 60, placeholder="..."))
+    label = _plain(short(explanation.label, 60))
     return f"{label}\n{place}score {explanation.score:.3g}"
 
 
@@ -80,7 +80,7 @@ def _bars(axes: Axes, title: str, bars: Sequence[tuple[str, float, bool]]) -> No
         color=[_REST if rest else _FOR if effect >= 0 else _AGAINST for _, effect, rest in bars],
         height=0.72,
     )
-    labels = [_plain(textwrap.shorten(label, 44, placeholder="...")) for label, _, _ in bars]
+    labels = [_plain(short(label, 44)) for label, _, _ in bars]
     axes.set_yticks(places, labels, fontsize=9, color=_INK)
     axes.invert_yaxis()
     axes.set_title(title, fontsize=9, color=_INK, loc="left")
@@ -90,6 +90,15 @@ def _bars(axes: Axes, title: str, bars: Sequence[tuple[str, float, bool]]) -> No
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
+
+
+def short(text: str, width: int) -> str:
+    """A text on one line, cut where it is longer, between words if that leaves some."""
+    line = " ".join(text.split())
+    if len(line) <= width:
+        return line
+    whole_words = textwrap.shorten(line, width, placeholder="…")
+    return whole_words if len(whole_words) > 1 else f"{line[: width - 1]}…"
 
 
 def _plain(text: str) -> str:

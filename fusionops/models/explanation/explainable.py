@@ -12,6 +12,7 @@ from fusionops.models.explanation.explanation import Explanation
 from fusionops.models.explanation.removal import Bound
 from fusionops.models.explanation.situation import Situation
 from fusionops.models.interface import requests, serving
+from fusionops.models.interface.histories import Histories
 from fusionops.models.interface.recency import Recency
 from fusionops.models.interface.served import IdLists, Served, Time, Where
 
@@ -50,7 +51,7 @@ class Explainable(Served):
             score and the rank become without an item of the history or a modality.
         largest_removal, budget : int
             Bounds of the search for the smallest set of history items whose removal drops the item
-            from the list: of how many items, and about how many sets are tried.
+            from the list: of how many items, and how many sets are tried beside single items.
 
         Returns
         -------
@@ -93,10 +94,11 @@ class Explainable(Served):
         method, largest_removal, budget
             As for :meth:`explain`.
         """
-        labels, ragged = requests.given_histories({"history": history}, self._shelf.items.ids)
+        codes = serving.item_codes("history", history, self._shelf.items.ids)
+        ragged = Histories.from_sequences([codes])
         asked = self._asked(np.full(1, -1), ragged, recency, None)
         limits = requests.Request(exclude_seen, exclude, candidates, item_filter)
-        situation = Situation.given(self, labels, asked, limits, k)
+        situation = Situation.given(self, np.array(["history"]), asked, limits, k)
         return self._explained(situation, None, item, method, Bound(largest_removal, budget))
 
     def explain_list(

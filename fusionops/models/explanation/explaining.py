@@ -18,7 +18,7 @@ from fusionops.models.explanation.explanation import (
     largest_first,
 )
 from fusionops.models.explanation.removal import Bound, smallest_removal
-from fusionops.models.explanation.situation import NOT_LISTED, Situation
+from fusionops.models.explanation.situation import NOT_LISTED, Situation, product
 from fusionops.models.interface import requests
 from fusionops.models.interface.split_scores import Contributions
 from fusionops.models.interface.tables import HOW
@@ -129,7 +129,7 @@ def _counterfactuals(situation: Situation, items: Codes, scores: Doubles) -> Par
     without, ranks = situation.outcomes(items, ~np.eye(count, dtype=bool))
     modalities = {}
     for part in situation.model._without_modalities(situation.asked, items):
-        own = np.einsum("d,nd->n", part.profile[0], part.vectors)[None].astype(np.float32)
+        own = product(part.profile, part.vectors)
         rank = situation.counted_ranks(part.profile, part.known, items, own)
         score = np.where(part.known[0], own[0].astype(np.float64), np.nan)
         modalities[part.name] = (scores - np.nan_to_num(score), score, rank[0])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 CONTRIBUTIONS, COUNTERFACTUALS = "contributions", "counterfactuals"
@@ -49,8 +50,9 @@ class Removal:
     rank : int or None
         The rank without them.
     smallest : bool
-        Whether every smaller set was tried. Otherwise it is the smallest that a search found which
-        extends the most promising sets; none of its items can be spared.
+        Whether every smaller set was tried, or all within the bound where none was found. Otherwise
+        it is the smallest that a search found which extends the most promising sets; none of its
+        items can be spared.
     tried : int
         How many sets were tried.
     largest : int
@@ -181,6 +183,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

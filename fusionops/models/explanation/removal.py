@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -25,20 +25,22 @@ class Bound:
 
     Attributes
     ----------
-    largest : int
+    largest_removal : int
         Sets of more items are not tried.
     budget : int
-        How many sets are tried, about: a size is tried as a whole where it fits, else the most
-        promising sets of the size before are extended.
+        How many sets are tried. A size is tried as a whole where that leaves something for the
+        later ones, else the most promising sets of the size before are extended. Single items are
+        tried in any case, and what is found without having tried every smaller set is freed of
+        items that it can spare.
     """
 
-    largest: int = 5
+    largest_removal: int = 5
     budget: int = 2000
 
     def __post_init__(self) -> None:
-        for name in ("largest", "budget"):
+        for name in ("largest_removal", "budget"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
                 raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
             if value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
@@ -92,43 +94,44 @@ def smallest_removal(situation: Situation, item: int, effects: Doubles, bound: B
     bound : Bound
     """
     search = _Search(situation, item)
-    count, every = len(situation.history), True
-    largest = min(bound.largest, count)
+    count, every = len(situation.history), True  # whether every smaller set was tried
     effects = np.nan_to_num(effects)
-    promising: list[Set] = [()]
+    promising: list[Set] = []
+    largest = min(bound.largest_removal, count)
     for size in range(1, largest + 1):
-        whole = search.tried + comb(count, size) <= max(bound.budget, count)
-        every &= whole
+        left, later = bound.budget - search.tried, largest - size
+        whole = size == 1 or comb(count, size) <= left - later * count
         sets = (
             list(itertools.combinations(range(count), size))
             if whole
-            else sorted(_extended(promising, count))
+            else _extended(promising, effects)[: max(left, 0) // (later + 1)]
         )
+        if not sets:
+            every = False
+            break
         margins = search.margins(sets)
         effect = np.array([effects[list(places)].sum() for places in sets])
         dropped = np.flatnonzero(margins < 0)
         if len(dropped):
             found = sets[dropped[np.argmax(effect[dropped])]]
             return _found(search, found if every else search.spare(found), every, bound)
-        if search.tried >= bound.budget:
-            break
-        order = np.lexsort((-effect, margins))[: _width(bound.budget - search.tried, count)]
+        every &= whole
+        order = np.lexsort((-effect, margins))[:_BEAM]
         promising = [sets[place] for place in order]
-    return Removal((), (), None, False, search.tried, bound.largest)
+    return Removal((), (), None, every, search.tried, bound.largest_removal)
 
 
-def _width(left: int, count: int) -> int:
-    """How many sets are extended, by each of the ``count`` items, for what is left of a budget."""
-    return max(1, min(_BEAM, left // count))
-
-
-def _extended(sets: Iterable[Set], count: int) -> set[Set]:
-    return {
-        tuple(sorted((*places, place)))
-        for places in sets
-        for place in range(count)
-        if place not in places
-    }
+def _extended(sets: Sequence[Set], effects: Doubles) -> list[Set]:
+    """Each set with one item more, those of the first sets and with the largest effects first."""
+    order = np.argsort(-effects, kind="stable").tolist()
+    return list(
+        dict.fromkeys(
+            tuple(sorted((*places, place)))
+            for places in sets
+            for place in order
+            if place not in places
+        )
+    )
 
 
 def _found(search: _Search, places: Set, every: bool, bound: Bound) -> Removal:
@@ -144,5 +147,5 @@ def _found(search: _Search, places: Set, every: bool, bound: Bound) -> Removal:
         None if rank == NOT_LISTED else rank,
         every,
         search.tried,
-        bound.largest,
+        bound.largest_removal,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,7 @@ from fusionops.models.interface.serving import Floats, Limits, Mask
 Doubles = npt.NDArray[np.float64]
 
 _ENTRIES = 1 << 22  # of users by items at a time: 16 MB of scores
-_VARIANTS = 1024
+_VARIANTS, _ROWS = 1024, 1 << 18  # of histories at a time, and rows of them altogether
 _WIDTH = 128  # ranks up to it are read off a list, which takes no row of all scores
 
 NOT_LISTED = -1
@@ -78,7 +79,7 @@ class Situation:
         recency, at
             As for ``Recommender.recommend``.
         """
-        labels, codes = requests.user_ids([user], model.users)
+        labels, codes = requests.user_ids([user], model.users, argument="user")
         histories = model._shelf.histories.of(codes)
         asked = model._asked(codes, histories, recency, at)
         return cls.given(model, labels, asked, request or Request(True, None, None, None), k)
@@ -93,6 +94,7 @@ class Situation:
         k: int,
     ) -> Situation:
         """The question of one user, asked as a list would be."""
+        requests.check_k(k)
         limits = request.limits(model.items, labels, asked.pairs)
         allowed = np.ones(len(model.items), bool) if limits.allowed is None else limits.allowed
         if limits.candidates is not None:
@@ -162,12 +164,11 @@ class Situation:
         kept = self._checked(kept)
         scores = np.full((len(kept), len(items)), np.nan)
         places = np.full((len(kept), len(items)), NOT_LISTED, np.int64)
-        for start in range(0, len(kept), _VARIANTS):
-            rows = slice(start, start + _VARIANTS)
+        for rows in self._batches(len(kept)):
             asked = self.variants(kept[rows])
             profiles, known = self.model._profiles(asked)
             vectors = self.model._shelf.vectors[items]
-            scores[rows] = np.where(known[:, None], _product(profiles, vectors), np.nan)
+            scores[rows] = np.where(known[:, None], product(profiles, vectors), np.nan)
             if ranks:
                 places[rows] = self._ranks(asked, profiles, known, items)
         return scores, places
@@ -183,8 +184,8 @@ class Situation:
         """
         kept = self._checked(kept)
         parts = []
-        for start in range(0, len(kept), _VARIANTS):
-            asked = self.variants(kept[start : start + _VARIANTS])
+        for rows in self._batches(len(kept)):
+            asked = self.variants(kept[rows])
             parts.append(self._list(asked, *self.model._profiles(asked)))
         return np.concatenate([part[0] for part in parts]), np.concatenate(
             [part[1] for part in parts]
@@ -230,7 +231,7 @@ class Situation:
         step = max(1, _ENTRIES // len(shelf.vectors))
         for start in range(0, len(profiles), step):
             rows = slice(start, start + step)
-            others = _product(profiles[rows], shelf.vectors)
+            others = product(profiles[rows], shelf.vectors)
             others[~known[rows]] = shelf.popularity
             others[:, ~self.allowed] = -np.inf
             for row, scores in enumerate(others, start):
@@ -254,7 +255,7 @@ class Situation:
         beyond = (ranks == NOT_LISTED) & self.allowed[items]
         rows, columns = np.flatnonzero(beyond.any(axis=1)), np.flatnonzero(beyond.any(axis=0))
         if len(rows):
-            own = _product(profiles[rows], self.model._shelf.vectors[items[columns]])
+            own = product(profiles[rows], self.model._shelf.vectors[items[columns]])
             counted = self.counted_ranks(profiles[rows], known[rows], items[columns], own)
             part = np.ix_(rows, columns)
             ranks[part] = np.where(beyond[part], counted, ranks[part])
@@ -263,6 +264,12 @@ class Situation:
     def _list(self, asked: Asked, profiles: Floats, known: Mask) -> tuple[Floats, Codes]:
         width = min(self.model._pool(self.k) or max(self.k + 1, _WIDTH), len(self.allowed))
         return self.model._ranked(asked, profiles, known, width, Limits(self.allowed))
+
+    def _batches(self, count: int) -> Iterator[slice]:
+        """Some variants at a time, at least once."""
+        step = max(1, min(_VARIANTS, _ROWS // max(1, len(self.asked.histories.items))))
+        for start in range(0, max(1, count), step):
+            yield slice(start, start + step)
 
     def _stay(
         self, items: Codes, variant: npt.NDArray[np.integer], kept: Mask, history: Codes
@@ -283,7 +290,7 @@ class Situation:
         return kept
 
 
-def _product(profiles: Floats, vectors: Floats) -> Floats:
+def product(profiles: Floats, vectors: Floats) -> Floats:
     """Scores ``[V, n]``, in the order of additions of the lists."""
     scores = fusionops.fusion_matrix(
         torch.from_numpy(profiles), torch.from_numpy(vectors), normalization="none"

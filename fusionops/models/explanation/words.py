@@ -27,12 +27,10 @@ def phrase(modality: str) -> str:
 
 def sentence(explanation: Explanation) -> str:
     """The explanation as a few sentences."""
+    place = "may not be listed" if explanation.rank is None else f"is number {explanation.rank}"
     if explanation.how == "popularity":
-        return (
-            f"{explanation.label} is listed because {explanation.score:,.0f} users had it: "
-            "there is no history to go by."
-        )
-    place = "is not in the list" if explanation.rank is None else f"is number {explanation.rank}"
+        had = _counted(math.floor(explanation.score), "user")
+        return f"{explanation.label} {place}: {had} had it, and there is no history to go by."
     parts = [f"{explanation.label} {place}, with a score of {explanation.score:.3g}."]
     parts += _shares(explanation) if explanation.method == CONTRIBUTIONS else _changes(explanation)
     parts += _removal(explanation)
@@ -81,10 +79,11 @@ def _removal(explanation: Explanation) -> list[str]:
         return []
     k = explanation.list_length
     if not removal.found:
-        return [
-            f"Of {removal.tried:,} sets of up to {removal.largest} items of the history that were "
-            f"tried, none would take it out of the first {k}."
-        ]
+        sets = f"of up to {_counted(removal.largest, 'item')} of the history"
+        if removal.smallest:
+            return [f"No set {sets} would take it out of the first {k}."]
+        tried = _counted(removal.tried, "set")
+        return [f"Of {tried} {sets} that were tried, none would take it out of the first {k}."]
     where = "" if removal.rank is None else f" (to number {removal.rank})"
     said = f"Without {_listed(removal.labels)} it would leave the first {k}{where}"
     if removal.smallest and len(removal.items) > 1:
@@ -98,6 +97,10 @@ def _worth_a_word(explanation: Explanation, parts: Sequence[Part]) -> list[Part]
         return []
     worth = [part for part in parts if explanation.share(part) >= _SMALL]
     return worth[:_NAMED]
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}s"
 
 
 def _listed(names: Sequence[str]) -> str:

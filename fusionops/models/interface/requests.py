@@ -84,7 +84,9 @@ def check_diversify(diversify: Any) -> None:
         raise ValueError(f"diversify: expected a number in [0, 1], got {diversify}")
 
 
-def user_ids(users: Any, known: IdMap) -> tuple[npt.NDArray[Any], Codes]:
+def user_ids(
+    users: Any, known: IdMap, *, argument: str = "users"
+) -> tuple[npt.NDArray[Any], Codes]:
     """User ids as an array, and their codes, -1 for users not seen."""
     if isinstance(users, (str, bytes)) or np.isscalar(users):
         raise TypeError(f"users: expected a sequence of user ids, got {users!r}")
@@ -94,7 +96,7 @@ def user_ids(users: Any, known: IdMap) -> tuple[npt.NDArray[Any], Codes]:
     try:
         return np.asarray(values), known.encode(values, unknown="mark")
     except TypeError as error:
-        raise TypeError(f"users: {error.args[0]}") from None
+        raise TypeError(f"{argument}: {error.args[0]}") from None
 
 
 def given_histories(

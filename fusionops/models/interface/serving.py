@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,8 @@ def item_codes(argument: str, ids: Any, items: IdMap) -> Codes:
     """The codes of item ids, with the name of the argument in the error."""
     if isinstance(ids, (str, bytes)):
         raise TypeError(f"{argument}: expected a sequence of item ids, got the string {ids!r}")
+    if not isinstance(ids, Iterable):
+        raise TypeError(f"{argument}: expected a sequence of item ids, got {ids!r}")
     values = ids if isinstance(ids, np.ndarray) else list(ids)
     if len(values) == 0:
         return np.empty(0, np.int64)

@@ -34,7 +34,7 @@ from fusionops.models.linear_fusion.state import State
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-BEHAVIOUR, AVERAGE = "behaviour", "average item"
+BEHAVIOUR = "behaviour"
 
 _KERNEL_ENTRIES = 1 << 22  # 16 MB of float32 for each term at a time
 _USERS_AT_A_TIME = 1 << 14
@@ -65,16 +65,16 @@ class Attribution:
         """
         if state.cold is None:
             return cls(state, parameters, {})
-        length = np.linalg.norm(state.vectors[state.warm], axis=0)
-        basis: Floats = state.vectors[state.warm] / np.where(length > 0, length, np.float32(1))
+        basis = state.vectors[state.warm]
+        length = np.sqrt(np.einsum("pr,pr->r", basis, basis, dtype=np.float64))
+        inverse = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+        basis *= inverse.astype(np.float32)
         inner = _content_in(basis, state, parameters)
-        spectrum = _behaviour_spectrum(basis, state, parameters)
+        spectrum, unit = _behaviour_spectrum(basis, state, parameters)
         spectrum += np.sum([np.diag(part) for part in inner.values()], axis=0)
-        # In units of the mean diagonal of X_s' X_s, which cancel.
-        spectrum = np.maximum(spectrum, 0)
-        normal = (spectrum + parameters.ridge) ** -parameters.power
-        root = np.sqrt(spectrum * normal)
-        inverse = np.divide(1, root, out=np.zeros_like(root), where=(root > 0) & (length > 0))
+        # D is the lengths that there are: of an eigenvalue near 0, L has few digits.
+        normal = (np.maximum(spectrum, 0) + parameters.ridge) ** -parameters.power
+        normal *= unit ** (1 - parameters.power)
         return cls(
             state,
             parameters,
@@ -84,7 +84,7 @@ class Attribution:
             },
         )
 
-    def of_items(self, user: Doubles, items: Codes) -> dict[str, Doubles]:
+    def of_items(self, user: Doubles, items: Codes) -> tuple[dict[str, Doubles], Doubles]:
         """What each modality adds to the scores of some items.
 
         Parameters
@@ -96,46 +96,57 @@ class Attribution:
 
         Returns
         -------
-        dict of str to numpy.ndarray
-            ``float64 [n]`` each: their sum is the score.
+        modalities : dict of str to numpy.ndarray
+            ``float64 [n]`` each, ``behaviour`` among them. A modality of that name is part of it.
+            All items have the same names.
+        average : numpy.ndarray
+            ``float64 [n]``, what the average item gets; 0 for items with history. With those of
+            the modalities it adds up to the score.
         """
         cold = self.state.users_per_item[items] == 0
-        found: dict[str, Doubles] = {}
+        found = {BEHAVIOUR: np.zeros(len(items))}
+        average = np.zeros(len(items))
         for chosen, split in ((~cold, self._with_history), (cold, self._without_history)):
             if not chosen.any():
                 continue
-            for name, values in split(user, items[chosen]).items():
-                found.setdefault(name, np.zeros(len(items)))[chosen] += values
-        return found
+            parts, average[chosen] = split(user, items[chosen])
+            for name, values in parts.items():
+                found.setdefault(name, np.zeros(len(items)))[chosen] = values
+        return found, average
 
-    def _with_history(self, user: Doubles, items: Codes) -> dict[str, Doubles]:
+    def _with_history(self, user: Doubles, items: Codes) -> tuple[dict[str, Doubles], Doubles]:
         vectors = self.state.vectors[items].astype(np.float64)
-        rest = vectors @ user
-        found = {BEHAVIOUR: rest}
         row = torch.from_numpy(user.astype(np.float32))
-        for name, matrix in self.maps.items():
-            share = vectors @ (row @ torch.from_numpy(matrix)).double().numpy()
-            found[name] = found.get(name, 0) + share
-            rest -= share
-        return found
+        found: dict[str, Doubles] = {
+            name: vectors @ (row @ torch.from_numpy(matrix)).double().numpy()
+            for name, matrix in self.maps.items()
+        }
+        rest = vectors @ user - np.sum(list(found.values()), axis=0)
+        found[BEHAVIOUR] = found.get(BEHAVIOUR, 0) + rest
+        return found, np.zeros(len(items))
 
-    def _without_history(self, user: Doubles, items: Codes) -> dict[str, Doubles]:
+    def _without_history(self, user: Doubles, items: Codes) -> tuple[dict[str, Doubles], Doubles]:
         state = self.state
         if state.cold is None or state.new is None:
-            return {AVERAGE: state.vectors[items].astype(np.float64) @ user}
-        place = np.cumsum(state.users_per_item == 0) - 1
-        terms, average = state.cold.split(
-            state.new[place[items]],
-            state.vectors[state.warm],
-            user.astype(np.float32),
-            self.parameters,
-        )
-        found = {name: part.astype(np.float64) for name, part in terms.items()}
-        return {**found, AVERAGE: found.get(AVERAGE, 0) + average.astype(np.float64)}
+            return {}, state.vectors[items].astype(np.float64) @ user
+        place = (np.cumsum(state.users_per_item == 0) - 1)[items]
+        step = max(1, _KERNEL_ENTRIES // len(state.cold.features))
+        parts = [
+            state.cold.split(
+                state.new[place[start : start + step]],
+                state.vectors,
+                state.warm,
+                user,
+                self.parameters,
+            )
+            for start in range(0, len(items), step)
+        ]
+        terms = {name: np.concatenate([split[name] for split, _ in parts]) for name in parts[0][0]}
+        return terms, np.concatenate([average for _, average in parts])
 
 
 def _content_in(basis: Floats, state: State, parameters: Parameters) -> dict[str, Doubles]:
-    """``V' c K_m V`` of each term m, ``[rank, rank]``."""
+    """``V' c K_m V`` of each term m, ``[rank, rank]``, in the same units."""
     assert state.cold is not None
     content, features = state.cold.content, state.cold.features
     landmarks = None
@@ -160,7 +171,9 @@ def _symmetric(matrix: Doubles) -> Doubles:
     return np.asarray((matrix + matrix.T) / 2)
 
 
-def _behaviour_spectrum(basis: Floats, state: State, parameters: Parameters) -> Doubles:
+def _behaviour_spectrum(
+    basis: Floats, state: State, parameters: Parameters
+) -> tuple[Doubles, float]:
     """The diagonal of ``V' X_s' X_s V``, ``[rank]``, in units of the mean diagonal of X_s' X_s."""
     pairs = state.histories.pairs(len(state.items))
     pairs.eliminate_zeros()
@@ -169,4 +182,5 @@ def _behaviour_spectrum(basis: Floats, state: State, parameters: Parameters) -> 
     for start in range(0, scaled.shape[0], _USERS_AT_A_TIME):
         rows = scaled[start : start + _USERS_AT_A_TIME] @ basis
         squares += np.einsum("ur,ur->r", rows, rows, dtype=np.float64)
-    return np.asarray(squares / (np.square(scaled.data, dtype=np.float64).sum() / scaled.shape[1]))
+    unit = float(np.square(scaled.data, dtype=np.float64).sum() / scaled.shape[1])
+    return squares / unit, unit

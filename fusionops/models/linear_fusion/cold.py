@@ -20,6 +20,7 @@ from fusionops.models.linear_fusion.landmarks import Landmarks
 from fusionops.models.linear_fusion.parameters import Parameters
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 _RIDGE = 2.0  # in units of the kernel's mean diagonal
 _CONTENT, _FEATURES = "content.", "cold.features."  # before the names of their arrays
@@ -130,8 +131,13 @@ class ColdItems:
         return vectors, log_popularity
 
     def split(
-        self, features: ContentFeatures, warm_vectors: Floats, user: Floats, parameters: Parameters
-    ) -> tuple[dict[str, Floats], Floats]:
+        self,
+        features: ContentFeatures,
+        vectors: Floats,
+        warm: Codes,
+        user: Doubles,
+        parameters: Parameters,
+    ) -> tuple[dict[str, Doubles], Doubles]:
         """The scores of items from their features, as a sum over what is known of them.
 
         :meth:`vectors` is linear in the kernel, and the kernel a sum of terms.
@@ -140,35 +146,35 @@ class ColdItems:
         ----------
         features : ContentFeatures
             Of the ``n`` items asked for.
-        warm_vectors : numpy.ndarray
-            ``E_w``, ``float32 [P_w, rank]``.
+        vectors, warm : numpy.ndarray
+            ``float32 [P, rank]``, and which rows of it are ``E_w``, ``int64 [P_w]``.
         user : numpy.ndarray
-            ``float32 [rank]``, a profile.
+            ``float64 [rank]``, a profile.
 
         Returns
         -------
         terms : dict of str to numpy.ndarray
-            ``float32 [n]`` each, what a term of the content adds.
+            ``float64 [n]`` each, what a term of the content adds.
         average : numpy.ndarray
-            ``float32 [n]``, what the average item gets, where content says nothing.
+            ``float64 [n]``, what the average item gets, where content says nothing.
         """
-        mean = np.float32(user @ self._mean[:-1])
+        mean = float(user @ self._mean[:-1])
         of_basis = self._coefficients[:, :-2] @ user - self._coefficients[:, -2] * mean
-        chosen, weights = self._neighbours(
-            self.content.kernel(features, self.features), parameters.neighbours
+        kernel = self.content.kernel(features, self.features)
+        chosen, weights = self._neighbours(kernel, parameters.neighbours)
+        # A share is the kernel times this, whichever term it comes from.
+        known = np.take_along_axis(kernel, chosen, axis=1)
+        of_neighbours = np.divide(weights, known, out=np.zeros_like(weights), where=weights > 0) * (
+            vectors[warm[chosen]] @ user
         )
-        of_neighbours = warm_vectors[chosen] @ user
-        near = np.float32(parameters.neighbour_weight)
-        scale = np.float32(parameters.cold_factor) / (1 + near)
-        whole = self.content.terms(features, self.features)
-        total = sum(np.take_along_axis(part, chosen, axis=1) for part in whole.values())
-        shares = np.divide(weights, total, out=np.zeros_like(weights), where=weights > 0)
+        near = parameters.neighbour_weight
+        scale = parameters.cold_factor / (1 + near)
         terms = {}
-        for name, part in whole.items():
-            borrowed = np.take_along_axis(part, chosen, axis=1) * shares * of_neighbours
+        for name, part in self.content.terms(features, self.features).items():
+            borrowed = np.take_along_axis(part, chosen, axis=1) * of_neighbours
             terms[name] = scale * (part[:, self._basis] @ of_basis + near * borrowed.sum(axis=1))
         alone = weights.sum(axis=1) == 0
-        return terms, scale * mean * (1 + near * alone.astype(np.float32))
+        return terms, scale * mean * (1 + near * alone)
 
     def _neighbours(self, kernel: Floats, neighbours: int) -> tuple[Codes, Floats]:
         """The nearest items with history and their shares, ``[n, count]``, 0 for all if unlike."""

@@ -20,7 +20,7 @@ from fusionops.models.interface.asked import Asked
 from fusionops.models.interface.recommender import Recommender
 from fusionops.models.interface.serving import Floats, Mask
 from fusionops.models.interface.split_scores import Contributions
-from fusionops.models.linear_fusion.attribution import AVERAGE, Attribution
+from fusionops.models.linear_fusion.attribution import Attribution
 from fusionops.models.linear_fusion.parameters import Parameters
 from fusionops.models.linear_fusion.persistence import load_directory, save_directory
 from fusionops.models.linear_fusion.state import State, fit_state
@@ -181,6 +181,5 @@ class LinearFusion(Recommender):
             self._split = Attribution.of(state, self.parameters)
         weights = np.asarray(asked.pairs[:, history].toarray(), np.float64)[0]
         had = state.vectors[history] * (weights * state.item_scale[history])[:, None]
-        modalities = self._split.of_items(had.sum(axis=0), items)
-        baseline = modalities.pop(AVERAGE, np.zeros(len(items)))
+        modalities, baseline = self._split.of_items(had.sum(axis=0), items)
         return Contributions(had @ state.vectors[items].T, modalities, baseline)

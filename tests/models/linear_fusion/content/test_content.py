@@ -183,3 +183,49 @@ def test_features_come_back_and_are_cut_by_row(items, picture):
     assert len(features[rows]) == 2
     np.testing.assert_allclose(content.kernel(features[rows], features[3:9]), kernel[rows, 3:9],
                                atol=1e-6)  # fmt: skip
+
+
+def test_terms_add_up_to_the_kernel(items, picture):
+    encoded = {"picture": picture, "text": picture}
+    content = Content.fit(items, encoded=encoded)
+    features = content.features(items, encoded)
+    terms = content.terms(features[5:9], features)
+    assert set(terms) == {"text", "category", "picture", "price"}
+    np.testing.assert_allclose(
+        sum(terms.values()), content.kernel(features[5:9], features), atol=2e-6
+    )
+    # A modality that is called text adds to the text; both are shares of one cosine.
+    shares = terms["picture"] / sum(terms.values())
+    other = Content.fit(items, encoded={"picture": picture, "sound": picture})
+    of_other = other.features(items, {"picture": picture, "sound": picture})
+    apart = other.terms(of_other[5:9], of_other)
+    np.testing.assert_allclose(terms["text"], apart["text"] + apart["sound"], atol=2e-6)
+    expected = apart["picture"] / sum(apart.values())
+    np.testing.assert_allclose(shares, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_terms_of_opposite_signs_and_of_nothing(items, picture):
+    """They add up, and what has no content has none of any term."""
+    ids = IdMap([*items.ids.ids.tolist(), "blank"])
+    columns = {"price": np.append(items.numeric["price"], np.nan)}
+    every = Items(ids, numeric=columns)
+    content = Content.fit(every, encoded={"picture": picture}, weights={"price": 0.05})
+    features = content.features(every, {"picture": picture})
+    terms, kernel = content.terms(features, features), content.kernel(features, features)
+    assert kernel.min() < -0.5
+    np.testing.assert_allclose(sum(terms.values()), kernel, atol=2e-6)
+    assert (terms["price"] >= 0).all()
+    for term in terms.values():
+        assert not term[-1].any()
+        assert not term[:, -1].any()
+
+
+def test_rows_are_appended(items, picture):
+    encoded = {"picture": picture}
+    content = Content.fit(items, encoded=encoded)
+    whole = content.features(items, encoded)
+    first, none, rest = whole[:11], whole[:0], whole[11:]
+    for joined in (first.append(none).append(rest), none.append(whole)):
+        assert len(joined) == len(items)
+        for name, array in joined.to_arrays().items():
+            np.testing.assert_array_equal(array, whole.to_arrays()[name], err_msg=name)
