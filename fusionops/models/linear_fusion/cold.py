@@ -160,7 +160,7 @@ class ColdItems:
         """
         mean = float(user @ self._mean[:-1])
         of_basis = self._coefficients[:, :-2] @ user - self._coefficients[:, -2] * mean
-        kernel = self.content.kernel(features, self.features)
+        kernel, parts = self.content.split(features, self.features)
         chosen, weights = self._neighbours(kernel, parameters.neighbours)
         # A share is the kernel times this, whichever term it comes from.
         known = np.take_along_axis(kernel, chosen, axis=1)
@@ -170,7 +170,7 @@ class ColdItems:
         near = parameters.neighbour_weight
         scale = parameters.cold_factor / (1 + near)
         terms = {}
-        for name, part in self.content.terms(features, self.features).items():
+        for name, part in parts.items():
             borrowed = np.take_along_axis(part, chosen, axis=1) * of_neighbours
             terms[name] = scale * (part[:, self._basis] @ of_basis + near * borrowed.sum(axis=1))
         alone = weights.sum(axis=1) == 0
@@ -179,8 +179,9 @@ class ColdItems:
     def _neighbours(self, kernel: Floats, neighbours: int) -> tuple[Codes, Floats]:
         """The nearest items with history and their shares, ``[n, count]``, 0 for all if unlike."""
         count = min(neighbours, kernel.shape[1])
-        # A stable order, so that ties between neighbours do not depend on the algorithm.
-        chosen = np.argsort(-kernel, axis=1, kind="stable")[:, :count]
+        chosen = np.empty((len(kernel), count), np.int64)
+        for place, row in enumerate(kernel):
+            chosen[place] = _largest(row, count)
         # An item unlike this one is no neighbour, however few are left.
         weights = np.maximum(np.take_along_axis(kernel, chosen, axis=1), 0)
         total = weights.sum(axis=1, keepdims=True)
@@ -220,6 +221,14 @@ class ColdItems:
             arrays["cold.coefficients"],
             arrays["cold.mean"],
         )
+
+
+def _largest(row: Floats, count: int) -> Codes:
+    """The places of the largest entries, in order; of equal ones the first, whatever NumPy does."""
+    able = np.arange(len(row))
+    if 0 < count < len(row):
+        able = np.flatnonzero(row >= np.partition(row, len(row) - count)[len(row) - count])
+    return able[np.argsort(-row[able], kind="stable")[:count]]
 
 
 def under(prefix: str, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -125,52 +125,55 @@ class Content:
         """``K [n, m]``, dense ``float32``."""
         kernel = np.empty((len(left), len(right)), np.float32)
         step = max(1, _ENTRIES // max(1, len(right)))
-        columns = right.sparse.T.tocsr()
         for start in range(0, len(left), step):
             rows = slice(start, start + step)
-            kernel[rows] = self._kernel(left[rows], right, columns)
+            kernel[rows] = self._kernel(left[rows], right)
         return kernel
 
     def terms(self, left: ContentFeatures, right: ContentFeatures) -> dict[str, Floats]:
-        """``K [n, m]`` as a sum over what items are compared by.
+        """``K [n, m]`` as a sum over what items are compared by; see :meth:`split`."""
+        return self.split(left, right)[1]
+
+    def split(
+        self, left: ContentFeatures, right: ContentFeatures
+    ) -> tuple[Floats, dict[str, Floats]]:
+        """``K [n, m]``, and the same as a sum over what items are compared by.
 
         With ``c = sum of c_m`` over the terms, ``K_m = |c|^0.5 c_m``: what Aumann and Shapley's
         value gives each of them (the power is homogeneous), so that they add up to ``K``.
 
         Returns
         -------
-        dict of str to numpy.ndarray
+        kernel : numpy.ndarray
+            ``float32 [n, m]``, as :meth:`kernel` has it.
+        terms : dict of str to numpy.ndarray
             ``text``, ``category``, each modality and each numeric column: ``float32 [n, m]``. A
             modality that is called ``text`` is part of the text.
         """
         parts: dict[str, Floats] = {}
         total = np.zeros((len(left), len(right)), np.float32)
-        for name, part in self._parts(left, right, right.sparse.T.tocsr()):
+        for name, part in self._parts(left, right):
             total += part
             parts[name] = parts[name] + part if name in parts else part
         self._divide(total, left, right)
         # |c|^0.5, and the lengths once more, as the parts are not divided by them.
         factor = np.abs(total) ** np.float32(_SHARPNESS - 1)
         self._divide(factor, left, right)
-        return {name: part * factor for name, part in parts.items()}
+        return _sharpened(total), {name: part * factor for name, part in parts.items()}
 
-    def _kernel(
-        self, left: ContentFeatures, right: ContentFeatures, columns: sparse.csr_array
-    ) -> Floats:
+    def _kernel(self, left: ContentFeatures, right: ContentFeatures) -> Floats:
         total = np.zeros((len(left), len(right)), np.float32)
-        for _, part in self._parts(left, right, columns):
+        for _, part in self._parts(left, right):
             total += part
         self._divide(total, left, right)
-        return np.asarray(np.copysign(np.abs(total) ** np.float32(_SHARPNESS), total))
+        return _sharpened(total)
 
-    def _parts(
-        self, left: ContentFeatures, right: ContentFeatures, columns: sparse.csr_array
-    ) -> Iterator[tuple[str, Floats]]:
+    def _parts(self, left: ContentFeatures, right: ContentFeatures) -> Iterator[tuple[str, Floats]]:
         """Each term by its name, weighted, not divided by the lengths."""
         text = sum(len(block.buckets) for block in self.blocks if block.kind != "category")
-        for name, at in ((TEXT, slice(0, text)), (CATEGORY, slice(text, columns.shape[0]))):
-            if at.stop > at.start:
-                yield name, (left.sparse[:, at] @ columns[at]).toarray()
+        for name, first, end in ((TEXT, 0, text), (CATEGORY, text, right.sparse.shape[1])):
+            if end > first:
+                yield name, (_within(left.sparse, first, end) @ right.columns).toarray()
         for one in self.modalities:
             yield one.name, left.dense[one.name] @ right.dense[one.name].T
         for column in self.numeric:
@@ -217,3 +220,18 @@ class Content:
 
 def _nothing(n: int) -> sparse.csr_array:
     return sparse.csr_array((n, 0), dtype=np.float32)
+
+
+def _sharpened(cosines: Floats) -> Floats:
+    return np.asarray(np.copysign(np.abs(cosines) ** np.float32(_SHARPNESS), cosines))
+
+
+def _within(rows: sparse.csr_array, first: int, end: int) -> sparse.csr_array:
+    """The entries of some columns, where the others are empty."""
+    if (first, end) == (0, rows.shape[1]):
+        return rows
+    kept = (rows.indices >= first) & (rows.indices < end)
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return sparse.csr_array(
+        (rows.data[kept], rows.indices[kept], before[rows.indptr]), shape=rows.shape
+    )

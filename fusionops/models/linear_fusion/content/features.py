@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ class ContentFeatures:
     def present(self) -> npt.NDArray[np.bool_]:
         """Which items have any content, ``bool [n]``."""
         return self.length > 0
+
+    @cached_property
+    def columns(self) -> sparse.csr_array:
+        """The TF-IDF blocks by column, ``[buckets, n]``: what many products with others need."""
+        return sparse.csr_array(self.sparse.T.tocsr())
 
     def __getitem__(self, rows: slice | Codes) -> ContentFeatures:
         return ContentFeatures(
