@@ -128,9 +128,13 @@ def _counterfactuals(situation: Situation, items: Codes, scores: Doubles) -> Par
     count = len(situation.history)
     without, ranks = situation.outcomes(items, ~np.eye(count, dtype=bool))
     modalities = {}
+    # Which ranks by more than the scores that are known here.
+    reranked = situation.model._pool(situation.k) is not None
     for part in situation.model._without_modalities(situation.asked, items):
         own = product(part.profile, part.vectors)
-        rank = situation.counted_ranks(part.profile, part.known, items, own)
+        rank = np.full(own.shape, NOT_LISTED)
+        if not reranked:
+            rank = situation.counted_ranks(part.profile, part.known, items, own)
         score = np.where(part.known[0], own[0].astype(np.float64), np.nan)
         modalities[part.name] = (scores - np.nan_to_num(score), score, rank[0])
     return Parts(

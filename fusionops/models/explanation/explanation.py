@@ -28,7 +28,8 @@ class Part:
     score : float
         What it would be without; NaN where nothing would be left to go by.
     rank : int or None
-        The rank without; None where the method does not ask, or the item may not be listed.
+        The rank without; None where the method does not ask, as for a modality where there is a
+        second stage, or the item may not be listed.
     """
 
     id: Any

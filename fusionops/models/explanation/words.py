@@ -16,7 +16,7 @@ _PHRASES = {
     "table": "its columns",
     "user table": "the columns of the user",
     "user id": "who the user is",
-    "reviews": "the user's own reviews",
+    "user reviews": "the user's own reviews",
 }
 
 

@@ -16,8 +16,8 @@ from fusionops.models.fusion_recommender.model import FusionNetwork
 from fusionops.models.fusion_recommender.user_tower import REVIEWS
 from fusionops.models.interface.split_scores import WithoutModality
 
-_OF_USERS = {REVIEWS: REVIEWS, TABLE: "user table", ID: "user id"}
-"""Tokens of users that are no modality of items, and what they are called."""
+_OF_USERS = {REVIEWS: "user reviews", TABLE: "user table", ID: "user id"}
+"""Tokens of users that are no modality of items, and names that none of those can have."""
 
 
 def without_each(
