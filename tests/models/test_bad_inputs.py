@@ -256,8 +256,30 @@ ASK: dict[str, Callable[[Here], Any]] = {
     **of_both("codes that are not there", lambda m: m.rank(np.array([99]), 3)),
     **of_both("an added item that is there", lambda m: m.add_items(m.items.take(["i00"]))),
     **of_both("an added item without columns", lambda m: m.add_items({"item": ["new"]})),
+    **of_both("explain: an item that is not there", lambda m: m.explain("u00", "lamp")),
+    **of_both("explain: items", lambda m: m.explain("u00", ["i00", "i01"])),
+    **of_both("explain: users", lambda m: m.explain(["u00"], "i00")),
+    **of_both("explain: a user of another kind", lambda m: m.explain(7, "i00")),
+    **of_both("explain: k is 0", lambda m: m.explain("u00", "i00", k=0)),
+    **of_both("explain: k is a fraction", lambda m: m.explain_list("u00", 2.5)),
+    **of_both("explain: a method of no kind", lambda m: m.explain("u00", "i00", method="shap")),
+    **of_both("explain: no removal", lambda m: m.explain("u00", "i00", largest_removal=0)),
+    **of_both("explain: a budget in words", lambda m: m.explain("u00", "i00", budget="all")),
+    **of_both("explain: a recency", lambda m: m.explain_list("u00", recency="slow")),
+    **of_both(
+        "explain: a column to filter by", lambda m: m.explain_list("u00", item_filter={"a": 1})
+    ),
+    **of_both("explain: excluded of others", lambda m: m.explain_list("u00", exclude={"u01": []})),
+    **of_both("explain: a history in words", lambda m: m.explain_for("i00", "i01")),
+    **of_both("explain: a history of one", lambda m: m.explain_for(3, "i01")),
+    **of_both("explain: a history of others", lambda m: m.explain_for(["lamp"], "i01")),
+    "explain: contributions of what is no sum": lambda h: h.fusion.explain(
+        "u00", "i00", method="contributions"
+    ),
     "not fitted: linear": lambda h: LinearFusion().recommend(["u00"]),
     "not fitted: fusion": lambda h: FusionRecommender(**TINY).recommend(["u00"]),
+    "explain, not fitted: linear": lambda h: LinearFusion().explain("u00", "i00"),
+    "explain, not fitted: fusion": lambda h: FusionRecommender(**TINY).explain_list("u00"),
     "added vectors of another width": lambda h: h.fusion.add_items(
         {"item": ["new"], "title": ["mug"], "price": [1.0]},
         features={"text": vectors(["new"], 5)},

@@ -140,5 +140,6 @@ class Explainable(Served):
     def _explained(
         self, situation: Situation, user: Any, item: Any, method: str, bound: Bound
     ) -> Explanation:
+        requests.check_one("item", item)
         code = serving.item_codes("item", [item], self._shelf.items.ids)
         return explain_items(situation, user, code, method, bound)[0]

@@ -79,6 +79,7 @@ class Situation:
         recency, at
             As for ``Recommender.recommend``.
         """
+        requests.check_one("user", user)
         labels, codes = requests.user_ids([user], model.users, argument="user")
         histories = model._shelf.histories.of(codes)
         asked = model._asked(codes, histories, recency, at)

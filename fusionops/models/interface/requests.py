@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,12 @@ def user_ids(
         return np.asarray(values), known.encode(values, unknown="mark")
     except TypeError as error:
         raise TypeError(f"{argument}: {error.args[0]}") from None
+
+
+def check_one(argument: str, id: Any) -> None:
+    """``id`` must be one id."""
+    if isinstance(id, Collection) and not isinstance(id, (str, bytes)):
+        raise TypeError(f"{argument}: expected one id, got {id!r}")
 
 
 def given_histories(
