@@ -2,8 +2,8 @@
 
     python examples/explanations.py [--out DIR]
 
-As of 2011-09-01: what is first sold later is new, and nobody has had it. The customer is the first by
-id who had bought 20 to 30 different items by then.
+As of 2011-09-01: what is first sold later is new, and nobody has had it. The customer is the first
+by id who had bought 20 to 30 different items by then.
 """
 
 import argparse
