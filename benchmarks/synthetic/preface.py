@@ -1,0 +1,68 @@
+"""What stands above the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .contenders import DIM, MOST_EPOCHS, SEEDS
+from .questions import FRACTION, SETTINGS, shop
+
+_HEAD = """\
+# Recommenders on synthetic data
+
+**All data of this page is synthetic**: `fusionops.data.synthetic.make(seed=0)`, written before
+any of these models was run on it and not changed since. {users:,} users buy {pairs:,} items of a
+catalogue of {items:,} because of {factors} factors in each of text, picture and sound; {words}.
+So the best possible ranking is known, and the question is which share of the gain from the best
+single modality to it a model reaches.
+
+By `python -m benchmarks.synthetic run` and `python -m benchmarks.synthetic report`, on
+{processor}, one thread a fit.
+
+* **Questions.** `warm`: the last {fraction:.0%} of each user's pairs, among all items that the
+  user does not have. `new items`: a random {fraction:.0%} of the items without any training row,
+  and only they are ranked.
+* **Bounds.** The oracle ranks by the true factors and the true tastes. No model can know the
+  tastes: the second line has the true factors too, and learns the tastes from the same histories
+  as the models (highest likelihood with a group lasso), so it is nearer to what can be learned.
+  The third is the oracle of the contents that are present.
+* **Features.** TF-IDF and its singular vectors, pictures averaged to 8 x 8 pixels, log energies
+  of 40 bands of the sound; centred, one scale a modality, learned on items with history. No
+  encoder knows the factors.
+* **Single modalities.** FusionRecommender of one modality has no ids and is content alone.
+  LinearFusion always reads behaviour: where it has one modality it has behaviour beside it, and
+  on `warm` that counts as a single, too. The best single is the best on the test part itself,
+  which makes the gain of all others smaller.
+* **Concatenation**: a perceptron over all features side by side (zeros where missing) and, where
+  that was better, an id; a user is the mean of the history; full softmax by
+  `torch.nn.functional`, Adam.
+* **Choices** were made on a validation part: the same question asked within the training part, by
+  NDCG, with seed {seed}; for networks (D {dim}, one learning rate) every 5 epochs up to {epochs},
+  and the final fits stop where that was best. What FusionRecommender has not by default
+  (`token_norm=False`, `missing="zeros"`, less dropout) was found on the validation parts too; the
+  last line is as by default.
+* **Figures**: means over users, a user's figures averaged over {seeds} seeds where there is
+  chance (± deviation over seeds). Shares and differences have 95 % bootstrap intervals over
+  users; * marks differences that are more than chance by paired t-tests, adjusted by Holm over
+  all of the page."""
+
+
+def head(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The title and what the figures are."""
+    made = shop(next(iter(SETTINGS)))
+    shares = [f"{share:.0%}" for share in SETTINGS.values()]
+    text = _HEAD.format(
+        users=len(made.interactions.users),
+        items=len(made.items),
+        pairs=len(made.interactions),
+        factors=made.truth.item[made.modalities[0]].shape[1],
+        words=f"{' or '.join(shares)} of the contents are missing at random",
+        processor=" and ".join(sorted({record["processor"] for record in found})),
+        fraction=FRACTION,
+        seed=SEEDS[0],
+        seeds=len(SEEDS),
+        dim=DIM,
+        epochs=MOST_EPOCHS,
+    )
+    return text.split("\n")
