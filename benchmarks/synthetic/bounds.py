@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.linear_model import Ridge
 
-from fusionops.data import Interactions
+from fusionops.data import Encoded, Interactions
 from fusionops.data.ids import Codes
 from fusionops.data.synthetic import Synthetic
 
@@ -14,6 +17,7 @@ Values = npt.NDArray[np.float64]
 
 _STEPS = 300
 _RATE = 0.05
+_READOUT_PENALTY = 30.0
 
 
 def factors(shop: Synthetic, *, only_present: bool = False) -> Values:
@@ -21,6 +25,22 @@ def factors(shop: Synthetic, *, only_present: bool = False) -> Values:
     found = np.stack([shop.truth.item[name] for name in shop.modalities], axis=1)
     if only_present:
         found *= np.stack([shop.present[name] for name in shop.modalities], axis=1)[..., None]
+    return found
+
+
+def read_factors(shop: Synthetic, features: Mapping[str, Encoded], train: Interactions) -> Values:
+    """The factors as they can be read out of features, ``[P, 3, factors]``.
+
+    By ridge regressions on the true factors of the items with history: what a model would make of
+    the contents that learned from the truth. Zeros, the average, where a content is missing.
+    """
+    known = np.bincount(train.item, minlength=len(train.items)) > 0
+    found = np.zeros_like(factors(shop))
+    for position, name in enumerate(shop.modalities):
+        one, truth = features[name], shop.truth.item[name]
+        fitted = known & one.present
+        readout = Ridge(_READOUT_PENALTY).fit(one.vectors[fitted], truth[fitted])
+        found[one.present, position] = readout.predict(one.vectors[one.present])
     return found
 
 

@@ -16,7 +16,7 @@ from fusionops.data.synthetic import MODALITIES, Synthetic
 from fusionops.evaluation import EASE, Popularity, Random
 from fusionops.models import FusionRecommender, LinearFusion
 
-from .bounds import Known, estimated_tastes, factors, tastes
+from .bounds import Known, estimated_tastes, factors, read_factors, tastes
 from .concatenation import Concatenation
 
 DIM = 64
@@ -73,14 +73,19 @@ class Contender:
     trained: bool = False
 
 
-def _bound(
-    estimated: bool = False, only_present: bool = False
-) -> Callable[[World, Choice, int, int, Look], Any]:
+def _oracle(*, only_present: bool = False) -> Callable[[World, Choice, int, int, Look], Any]:
     def fit(world: World, choice: Choice, seed: int, epochs: int, look: Look) -> Known:
-        train = world.split.train
         item = factors(world.shop, only_present=only_present)
-        user = estimated_tastes(train, item, **choice) if estimated else tastes(world.shop)
-        return Known(train, user, item)
+        return Known(world.split.train, tastes(world.shop), item)
+
+    return fit
+
+
+def _learned_tastes(*, read: bool) -> Callable[[World, Choice, int, int, Look], Any]:
+    def fit(world: World, choice: Choice, seed: int, epochs: int, look: Look) -> Known:
+        shop, train = world.shop, world.split.train
+        item = read_factors(shop, world.features, train) if read else factors(shop)
+        return Known(train, estimated_tastes(train, item, **choice), item)
 
     return fit
 
@@ -181,17 +186,17 @@ OPEN: Mapping[str, Any] = {
 
 ORACLE = "Oracle: true factors, true tastes"
 LEARNABLE = "True factors, tastes learned from histories"
+READ = "Factors read from the features, tastes learned"
 CONCATENATION = "Concatenation (eager PyTorch)"
 
 
 def _all() -> Iterator[tuple[str, Contender]]:
-    yield ORACLE, Contender("bound", _bound())
+    yield ORACLE, Contender("bound", _oracle())
     penalties = _grid({"penalty": (2.0, 4.0, 8.0)})
-    yield (
-        LEARNABLE,
-        Contender("bound", _bound(estimated=True), lambda question: penalties),
-    )
-    yield "Oracle of the present contents", Contender("bound", _bound(only_present=True))
+    for name, read in ((LEARNABLE, False), (READ, True)):
+        fit = _learned_tastes(read=read)
+        yield name, Contender("bound", fit, lambda question: penalties)
+    yield "Oracle of the present contents", Contender("bound", _oracle(only_present=True))
     yield "Random", Contender("baseline", _baseline(Random))
     warm = ("warm",)
     yield "Popularity", Contender("baseline", _baseline(Popularity), questions=warm)

@@ -26,7 +26,9 @@ By `python -m benchmarks.synthetic run` and `python -m benchmarks.synthetic repo
 * **Bounds.** The oracle ranks by the true factors and the true tastes. No model can know the
   tastes: the second line has the true factors too, and learns the tastes from the same histories
   as the models (highest likelihood with a group lasso), so it is nearer to what can be learned.
-  The third is the oracle of the contents that are present.
+  The third learns the tastes, too, over factors that are read from the features by a regression on
+  the truth: what contents and histories can give a model that knows what to look for. The fourth
+  is the oracle of the contents that are present.
 * **Features.** TF-IDF and its singular vectors, pictures averaged to 8 x 8 pixels, log energies
   of 40 bands of the sound; centred, one scale a modality, learned on items with history. No
   encoder knows the factors.

@@ -86,6 +86,10 @@ def test_bounds(world):
     chance = ndcg(Random().fit(split.train), split)
     assert ndcg(oracle, split) > ndcg(learnable, split) > 2 * chance
     assert ndcg(oracle, split) > ndcg(present, split) > 2 * chance
+    read = bounds.read_factors(shop, world.features, split.train)
+    there = np.stack([shop.present[name] for name in shop.modalities], axis=1)
+    assert not read[~there].any()
+    assert np.corrcoef(read[there].ravel(), bounds.factors(shop)[there].ravel())[0, 1] > 0.8
     # The planted modality is found in most histories.
     length = np.linalg.norm(learned, axis=2)
     assert np.mean(length.argmax(axis=1) == shop.truth.main) > 0.8
