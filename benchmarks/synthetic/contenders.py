@@ -162,10 +162,10 @@ def _concatenation(
     world: World, choice: Choice, seed: int, epochs: int, look: Look
 ) -> Concatenation:
     torch.manual_seed(seed)
-    model = Concatenation(world.features, DIM, **choice)
+    model = Concatenation(world.features, DIM, ids=choice["ids"])
     return model.fit(
         world.split.train,
-        learning_rate=RATE,
+        learning_rate=choice["learning_rate"],
         epochs=epochs,
         seed=seed,
         after_epoch=lambda epoch: look(epoch, model),
@@ -186,6 +186,7 @@ OPEN: Mapping[str, Any] = {
 
 ORACLE = "Oracle: true factors, true tastes"
 LEARNABLE = "True factors, tastes learned from histories"
+PRESENT = "Oracle of the present contents"
 READ = "Factors read from the features, tastes learned"
 CONCATENATION = "Concatenation (eager PyTorch)"
 
@@ -196,7 +197,7 @@ def _all() -> Iterator[tuple[str, Contender]]:
     for name, read in ((LEARNABLE, False), (READ, True)):
         fit = _learned_tastes(read=read)
         yield name, Contender("bound", fit, lambda question: penalties)
-    yield "Oracle of the present contents", Contender("bound", _oracle(only_present=True))
+    yield PRESENT, Contender("bound", _oracle(only_present=True))
     yield "Random", Contender("baseline", _baseline(Random))
     warm = ("warm",)
     yield "Popularity", Contender("baseline", _baseline(Popularity), questions=warm)
@@ -211,7 +212,8 @@ def _all() -> Iterator[tuple[str, Contender]]:
         yield f"LinearFusion: {name}", Contender("single", _linear(one), _linear_choices(one))
         network = _network(one, item_ids=False, **OPEN)
         yield f"FusionRecommender: {name}", Contender("single", network, trained=True)
-    ids = _grid({"ids": (True, False)})
+    # More to choose from than our networks have: the baseline is to be as good as it can.
+    ids = _grid({"ids": (True, False), "learning_rate": (RATE, 3 * RATE)})
     yield (
         CONCATENATION,
         Contender("concatenation", _concatenation, lambda question: ids, trained=True),

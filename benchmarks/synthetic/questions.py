@@ -14,6 +14,9 @@ QUESTIONS = ("warm", "new items")
 
 FRACTION = 0.2
 
+TARGET = 0.8
+"""The share of the gain from the best single modality to the oracle that a hybrid is to reach."""
+
 
 @cache
 def shop(setting: str) -> Synthetic:
