@@ -47,6 +47,10 @@ class World:
     features: Mapping[str, Encoded]
 
 
+Fit = Callable[[World, Choice, int, int, Look], Any]
+"""Of a world, a choice, a seed, the number of epochs and a look, which a network takes."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """A model under a name.
@@ -55,9 +59,7 @@ class Contender:
     ----------
     kind : str
         ``bound``, ``baseline``, ``single``, ``concatenation`` or ``hybrid``.
-    fit : callable
-        Of a world, a choice, a seed, the number of epochs and a look, which a network takes now
-        and then.
+    fit : Fit
     choices : callable
         By question.
     questions : tuple of str
@@ -67,13 +69,13 @@ class Contender:
     """
 
     kind: str
-    fit: Callable[[World, Choice, int, int, Look], Any]
+    fit: Fit
     choices: Callable[[str], Sequence[Choice]] = lambda question: [{}]
     questions: tuple[str, ...] = ("warm", "new items")
     trained: bool = False
 
 
-def _oracle(*, only_present: bool = False) -> Callable[[World, Choice, int, int, Look], Any]:
+def _oracle(*, only_present: bool = False) -> Fit:
     def fit(world: World, choice: Choice, seed: int, epochs: int, look: Look) -> Known:
         item = factors(world.shop, only_present=only_present)
         return Known(world.split.train, tastes(world.shop), item)
@@ -81,7 +83,7 @@ def _oracle(*, only_present: bool = False) -> Callable[[World, Choice, int, int,
     return fit
 
 
-def _learned_tastes(*, read: bool) -> Callable[[World, Choice, int, int, Look], Any]:
+def _learned_tastes(*, read: bool) -> Fit:
     def fit(world: World, choice: Choice, seed: int, epochs: int, look: Look) -> Known:
         shop, train = world.shop, world.split.train
         item = read_factors(shop, world.features, train) if read else factors(shop)
@@ -90,14 +92,14 @@ def _learned_tastes(*, read: bool) -> Callable[[World, Choice, int, int, Look], 
     return fit
 
 
-def _baseline(model: Callable[..., Any]) -> Callable[[World, Choice, int, int, Look], Any]:
+def _baseline(model: Callable[..., Any]) -> Fit:
     def fit(world: World, choice: Choice, seed: int, epochs: int, look: Look) -> Any:
         return model(**choice).fit(world.split.train)
 
     return fit
 
 
-def _linear(modalities: Sequence[str]) -> Callable[[World, Choice, int, int, Look], Any]:
+def _linear(modalities: Sequence[str]) -> Fit:
     def fit(world: World, choice: Choice, seed: int, epochs: int, look: Look) -> LinearFusion:
         parameters = {name: value for name, value in choice.items() if name != "reads_text"}
         items = world.shop.items if choice.get("reads_text") else None
@@ -133,9 +135,7 @@ class _Looks(TrainerCallback):
         network.train()
 
 
-def _network(
-    modalities: Sequence[str], **fixed: Any
-) -> Callable[[World, Choice, int, int, Look], Any]:
+def _network(modalities: Sequence[str], **fixed: Any) -> Fit:
     def fit(world: World, choice: Choice, seed: int, epochs: int, look: Look) -> FusionRecommender:
         with tempfile.TemporaryDirectory(prefix="synthetic-") as folder:
             return FusionRecommender(dim=DIM, **{**fixed, **choice}).fit(
