@@ -180,7 +180,7 @@ def _table(part: Part, significant: set[tuple[str, str, str, str]]) -> Iterator[
         cells = [row.name, f"{row.ndcg.mean():.4f}{spread}", f"{row.recall.mean():.4f}"]
         compared = row.kind in ("hybrid", "concatenation")
         for top in (ORACLE, LEARNABLE):
-            shown = compared or (row.kind == "bound" and row.name != top)
+            shown = compared or (row.kind == "bound" and top == ORACLE != row.name)
             cells.append(_share(part.share(row, top)) if shown else "")
         for reference in (part.best_single.name, CONCATENATION):
             difference = differences.get((row.name, reference))
