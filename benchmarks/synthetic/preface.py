@@ -25,13 +25,13 @@ By `python -m benchmarks.synthetic run` and `python -m benchmarks.synthetic repo
   user does not have. `new items`: a random {fraction:.0%} of the items without any training row,
   and only they are ranked.
 * **What the truth gives.** The oracle ranks by the true factors and the true tastes. No model can
-  know the tastes: the second line has the true factors, all of them, and learns the tastes from the
-  same histories as the models (highest likelihood with a group lasso). Where it stays below
-  {target:.0%} of the gain, a model that has to find the factors as well is hardly to reach that. The
-  third learns the tastes over factors that are read from the features by a regression on the truth,
-  and the fourth is the oracle of the contents that are present: for new items, of which contents
-  are all that is known, that is about how far models can come. On `warm` they may come farther, as
-  behaviour says what contents do not.
+  know the tastes: the second line has the true factors, all of them, and learns the tastes from
+  the same histories as the models (highest likelihood with a group lasso). Where it stays below
+  {target:.0%} of the gain, a model that has to find the factors as well is hardly to reach that.
+  The third learns the tastes over factors that are read from the features by a regression on the
+  truth, and the fourth is the oracle of the contents that are present: for new items, of which
+  contents are all that is known, that is about how far models can come. On `warm` they may come
+  farther, as behaviour says what contents do not.
 * **Features.** TF-IDF and its singular vectors, pictures averaged to 8 x 8 pixels, log energies
   of 40 bands of the sound; centred, one scale a modality, learned on items with history. No
   encoder knows the factors.
@@ -45,9 +45,9 @@ By `python -m benchmarks.synthetic run` and `python -m benchmarks.synthetic repo
 * **Choices** were made on a validation part: the same question asked within the training part, by
   NDCG, with seed {seed}; for networks (D {dim}, one learning rate) every 5 epochs up to {epochs},
   and the final fits stop where that was best. What FusionRecommender has not by default
-  (`token_norm=False`, `missing="zeros"`, less dropout) was found on the validation parts too, and the
-  first two are choices that the model got because of what was seen there; the last line is as by
-  default.
+  (`token_norm=False`, `missing="zeros"`, less dropout) was found on the validation parts too, and
+  the first two are choices that the model got because of what was seen there; the last line is as
+  by default.
 * **Figures**: means over users, a user's figures averaged over {seeds} seeds where there is
   chance (± deviation over seeds). Shares and differences have 95 % bootstrap intervals over
   users; * marks differences that are more than chance by paired t-tests, adjusted by Holm over
