@@ -51,7 +51,8 @@ By `python -m benchmarks.synthetic run` and `python -m benchmarks.synthetic repo
 * **Figures**: means over users, a user's figures averaged over {seeds} seeds where there is
   chance (± deviation over seeds). Shares and differences have 95 % bootstrap intervals over
   users; * marks differences that are more than chance by paired t-tests, adjusted by Holm over
-  all of the page. `share, tastes learned` has the second bound at the top in place of the oracle."""
+  all of the page. `share, tastes learned` has the second bound at the top in place of the
+  oracle."""
 
 
 def head(found: Sequence[Mapping[str, Any]]) -> list[str]:
