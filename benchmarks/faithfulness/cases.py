@@ -14,6 +14,7 @@ from fusionops.evaluation import protocols
 from fusionops.models import FusionRecommender, LinearFusion
 
 from ..accuracy.questions import spelling
+from ..synthetic.encoding import encode
 
 DIM = 64
 SEED = 1
@@ -62,8 +63,6 @@ def online() -> Case:
 
 def made() -> Case:
     """Synthetic data of three modalities, nothing missing."""
-    from ..synthetic.encoding import encode
-
     shop = synthetic.make(seed=SEED)
     return Case(shop.interactions, shop.items, features=encode(shop, shop.interactions))
 
