@@ -27,6 +27,14 @@ def run(
 
 
 @app.command()
+def planted(work: Work = Path("build/synthetic")) -> None:
+    """See whether explanations name the planted modality, by models as a run has chosen them."""
+    from . import planted as explanations
+
+    explanations.run(work)
+
+
+@app.command()
 def report(work: Work = Path("build/synthetic"), docs: Path = Path("docs/synthetic")) -> None:
     """Write the tables from the figures."""
     from . import report as tables

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fusionops.evaluation import Difference, holm, paired_difference
 from fusionops.files import write_atomically
 
+from . import planted
 from .contenders import CONCATENATION, CONTENDERS, LEARNABLE, ORACLE, PRESENT, READ
 from .jobs import K, records
 from .preface import head
@@ -124,6 +125,7 @@ def write(work: Path, out: Path) -> None:
     lines = [*head(found), "", *_summary(parts)]
     for part in parts:
         lines += ["", f"## {part.question}, {part.setting}", "", *_table(part, significant)]
+    lines += planted.section(work)
     lines += ["", "## What was chosen", "", *_choices(found)]
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "report.md", ("\n".join(lines) + "\n").encode())

@@ -46,7 +46,7 @@ BESIDE = {
         "table.TableEncoder",
         "behaviour.GRUBehaviour",
         "behaviour.TransformerBehaviour",
-    )
+    ),
 }
 
 _OPERATOR = """\
