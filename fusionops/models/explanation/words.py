@@ -77,17 +77,17 @@ def _removal(explanation: Explanation) -> list[str]:
     removal = explanation.removal
     if removal is None:
         return []
-    k = explanation.list_length
+    first = _first(explanation.list_length)
     if not removal.found:
         sets = f"of up to {_counted(removal.largest, 'item')} of the history"
         if removal.smallest:
-            return [f"No set {sets} would take it out of the first {k}."]
+            return [f"No set {sets} would take it out of {first}."]
         tried = _counted(removal.tried, "set")
-        return [f"Of {tried} {sets} that were tried, none would take it out of the first {k}."]
+        return [f"Of {tried} {sets} that were tried, none would take it out of {first}."]
     where = "" if removal.rank is None else f" (to number {removal.rank})"
-    said = f"Without {_listed(removal.labels)} it would leave the first {k}{where}"
-    if removal.smallest and len(removal.items) > 1:
-        said += "; no smaller set does that"
+    said = f"Without {_listed(removal.labels)} it would leave {first}{where}"
+    if len(removal.items) > 1:
+        said += "; no smaller set " + ("does that" if removal.smallest else "was found")
     return [f"{said}."]
 
 
@@ -97,6 +97,10 @@ def _worth_a_word(explanation: Explanation, parts: Sequence[Part]) -> list[Part]
         return []
     worth = [part for part in parts if explanation.share(part) >= _SMALL]
     return worth[:_NAMED]
+
+
+def _first(k: int) -> str:
+    return "the first place" if k == 1 else f"the first {k}"
 
 
 def _counted(number: int, name: str) -> str:

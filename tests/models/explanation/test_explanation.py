@@ -85,7 +85,7 @@ SENTENCES = {
             history=(), modalities=(), removal=Removal((3, 1, 2), ("a", "b", "c"), 11, False, 6, 5)
         ),
         "red mug is number 2, with a score of 1. Without a, b and c it would leave the first 10 "
-        "(to number 11).",
+        "(to number 11); no smaller set was found.",
     ),
     "no set within the bound": (
         explanation(history=(), modalities=(), removal=Removal((), (), None, True, 25, 1)),
