@@ -60,7 +60,7 @@ class Recommender(Explainable):
             days end there.
         diversify : float
             Weight of variety in [0, 1], one minus the trade-off of maximal marginal relevance:
-            0 ranks by score alone, 0.3 is a mild choice.
+            0 ranks by score alone; docs/diversity.md has what it costs and brings.
 
         Returns
         -------
