@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
+
+from fusionops import figures
+from fusionops.figures import INK
 
 from .curve import AT_MOST, Point, TradeOff
 
@@ -21,7 +21,7 @@ _PANELS = (
     ("gini", "Gini of showings, turned round\n(to the right more even)"),
 )
 # After Okabe and Ito, told apart without colour vision, and by their lightness too.
-_CURVE, _NAMED, _LINE, _INK = "#0072b2", "#d55e00", "#8a5a00", "#333333"
+_CURVE, _NAMED, _LINE = "#0072b2", "#d55e00", "#8a5a00"
 _INTERVAL = "#9cc7e3"
 _LABELLED = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
 _TICKS = (0, -1, -2, -5, -10, -20, -50)
@@ -29,17 +29,16 @@ _TICKS = (0, -1, -2, -5, -10, -20, -50)
 
 def draw(found: Sequence[TradeOff]) -> bytes:
     """The picture as the bytes of a PNG file, a row of panels a question."""
-    figure = Figure(figsize=(11.0, 0.6 + 3.5 * len(found)), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
+    figure = figures.new(11.0, 0.6 + 3.5 * len(found))
     grid = figure.subplots(len(found), len(_PANELS), squeeze=False, sharey=True)
     for row, one in zip(grid, found, strict=True):
         for axes, (metric, _) in zip(row, _PANELS, strict=True):
             # Once a row: the other panels show the same changes.
             _panel(axes, one, metric, intervals=axes is row[0])
-        row[0].set_ylabel("change of NDCG, 95 % interval\n(scale tighter below -2 %)", color=_INK)
-        row[0].set_title(one.question.label, loc="left", fontweight="bold", color=_INK)
+        row[0].set_ylabel("change of NDCG, 95 % interval\n(scale tighter below -2 %)", color=INK)
+        row[0].set_title(one.question.label, loc="left", fontweight="bold", color=INK)
     for axes, (_, title) in zip(grid[-1], _PANELS, strict=True):
-        axes.set_xlabel(title, fontsize=10, color=_INK)
+        axes.set_xlabel(title, fontsize=10, color=INK)
     figure.legend(
         handles=[
             Line2D([], [], color=_CURVE, marker="o", markersize=4, label="diversify from 0 to 1"),
@@ -51,9 +50,7 @@ def draw(found: Sequence[TradeOff]) -> bytes:
         frameon=False,
         fontsize=10,
     )
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
+    return figures.png(figure)
 
 
 def _panel(axes: Axes, found: TradeOff, metric: str, *, intervals: bool) -> None:
@@ -80,7 +77,7 @@ def _panel(axes: Axes, found: TradeOff, metric: str, *, intervals: bool) -> None
 def _labels(axes: Axes, found: TradeOff, metric: str) -> None:
     """Some settings beside their points; the named one as it stands in every panel."""
     for before, point in pairwise((found.points[0], *found.points)):
-        style = {"color": _INK, "fontsize": 9}
+        style = {"color": INK, "fontsize": 9}
         if point is found.named:
             style = {"color": _NAMED, "fontsize": 11, "fontweight": "bold"}
         elif point.diversify not in _LABELLED:
@@ -114,9 +111,6 @@ def _free_side(
 def _dress(axes: Axes) -> None:
     axes.set_yticks(_TICKS, [f"{tick} %" for tick in _TICKS])
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.tick_params(length=0, labelsize=9, labelcolor=_INK)
+    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
     axes.margins(x=0.12)
-    axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    figures.recede(axes)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from fusionops import figures
+from fusionops.figures import INK
 
 from .measuring import GRADIENT, OURS, RANDOM
 
@@ -23,7 +23,6 @@ STYLES = {
     GRADIENT: {"color": "#e69f00", "linewidth": 2.0},
     OURS: {"color": "#007a5a", "linewidth": 1.6, "linestyle": (0, (5, 1.5))},
 }
-_INK = "#333333"
 _GRID = np.linspace(0, 1, 101)
 
 Values = npt.NDArray[np.float64]
@@ -31,19 +30,18 @@ Values = npt.NDArray[np.float64]
 
 def draw(panels: Sequence[Panel]) -> bytes:
     """The picture as the bytes of a PNG file."""
-    figure = Figure(figsize=(1 + 2.3 * len(panels), 5.6), layout="constrained", dpi=120)
-    FigureCanvasAgg(figure)
+    figure = figures.new(1 + 2.3 * len(panels), 5.6, dpi=120)
     grid = figure.subplots(2, len(panels), squeeze=False, sharey="row", sharex=True)
     for column, panel in enumerate(panels):
         title = f"{panel.data}\n{panel.model.replace(', ', ',' + chr(10))}"
-        grid[0, column].set_title(title, fontsize=9, color=_INK)
+        grid[0, column].set_title(title, fontsize=9, color=INK)
         for axes, name in zip(grid[:, column], ("deletion", "insertion"), strict=True):
             for method, style in STYLES.items():
                 axes.plot(_GRID, mean_curve(panel, method, name), label=method, **style)
             _dress(axes)
-        grid[1, column].set_xlabel("share of the history", fontsize=9, color=_INK)
-    grid[0, 0].set_ylabel("score left, deletion", color=_INK)
-    grid[1, 0].set_ylabel("score reached, insertion", color=_INK)
+        grid[1, column].set_xlabel("share of the history", fontsize=9, color=INK)
+    grid[0, 0].set_ylabel("score left, deletion", color=INK)
+    grid[1, 0].set_ylabel("score reached, insertion", color=INK)
     lines, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(
         lines[::-1],
@@ -53,9 +51,7 @@ def draw(panels: Sequence[Panel]) -> bytes:
         frameon=False,
         fontsize=9,
     )
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
+    return figures.png(figure)
 
 
 def mean_curve(panel: Panel, method: str, name: str) -> Values:
@@ -73,8 +69,5 @@ def mean_curve(panel: Panel, method: str, name: str) -> Values:
 
 
 def _dress(axes: Axes) -> None:
-    axes.tick_params(length=0, labelsize=8, labelcolor=_INK)
-    axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, labelsize=8, labelcolor=INK)
+    figures.recede(axes)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fusionops.data import Split, splits, synthetic
+from fusionops.data import Split, synthetic
 from fusionops.data.synthetic import MODALITIES, Synthetic
 from fusionops.evaluation import paired_difference
 from fusionops.files import write_atomically
@@ -19,7 +19,7 @@ from fusionops.files import write_atomically
 from .contenders import CONTENDERS, SEEDS, World
 from .encoding import encode
 from .jobs import processor, records
-from .questions import FRACTION, QUESTIONS, SETTINGS
+from .questions import QUESTIONS, SETTINGS, split
 
 SEED = 1  # of the shop; settings were chosen on that of seed 0
 MODELS = ("LinearFusion", "FusionRecommender, weighted")
@@ -58,7 +58,8 @@ def run(work: Path) -> None:
     for setting, missing in SETTINGS.items():
         made = synthetic.make(missing=missing, seed=SEED)
         for question in QUESTIONS:
-            world = _world(made, question)
+            questioned = split(made.interactions, question, name=question)
+            world = World(made, questioned, encode(made, questioned.train))
             for name in MODELS:
                 record = chosen[setting, question, name]
                 model = CONTENDERS[name].fit(
@@ -141,12 +142,3 @@ def _share(users: Sequence[int], hits: Sequence[bool], counted: Mask) -> str:
     shares = np.bincount(place, hit) / count
     interval = paired_difference(shares, np.zeros_like(shares))
     return f"{interval.mean:.1%} [{interval.low:.1%} {interval.high:.1%}]"
-
-
-def _world(shop: Synthetic, question: str) -> World:
-    rows = shop.interactions
-    if question == "warm":
-        split = splits.last_fraction(rows, FRACTION, name=question)
-    else:
-        split = splits.held_out_items(rows, FRACTION, seed=0, name=question)
-    return World(shop, split, encode(shop, split.train))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from fusionops.data import Split, splits, synthetic
+from fusionops.data import Interactions, Split, splits, synthetic
 from fusionops.data.synthetic import Synthetic
 
 SETTINGS = {"all": 0.0, "40 % missing": 0.4}
@@ -25,16 +25,18 @@ def shop(setting: str) -> Synthetic:
 
 
 def asked(setting: str, question: str) -> Split:
-    """``warm``: the last fifth of each user; ``new items``: a fifth of the items, without rows."""
-    rows = shop(setting).interactions
-    if question == "warm":
-        return splits.last_fraction(rows, FRACTION, name=question)
-    return splits.held_out_items(rows, FRACTION, seed=0, name=question)
+    """A question of a setting's shop."""
+    return split(shop(setting).interactions, question, name=question)
 
 
 def validation(setting: str, question: str) -> Split:
     """The same question within the training part, where everything is chosen."""
-    train, name = asked(setting, question).train, f"{question}, validation"
+    train = asked(setting, question).train
+    return split(train, question, name=f"{question}, validation", seed=1)
+
+
+def split(rows: Interactions, question: str, *, name: str, seed: int = 0) -> Split:
+    """``warm``: the last fifth of each user; ``new items``: a fifth of the items, without rows."""
     if question == "warm":
-        return splits.last_fraction(train, FRACTION, name=name)
-    return splits.held_out_items(train, FRACTION, seed=1, name=name)
+        return splits.last_fraction(rows, FRACTION, name=name)
+    return splits.held_out_items(rows, FRACTION, seed=seed, name=name)

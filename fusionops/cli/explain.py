@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from rich import box
@@ -30,7 +31,7 @@ class Wanted:
     Attributes
     ----------
     items : sequence of str
-        None: those of the list.
+        Without any those of the list.
     method : str
     largest, most : int
     charts : Path or None
@@ -58,7 +59,7 @@ def run(folder: Path, request: Request, wanted: Wanted, *, as_json: bool) -> Non
     from fusionops.models.saved import load_model  # imports torch
 
     model = load_model(folder)
-    found = [_explain(model, request, wanted, item) for item in _items(model, request, wanted)]
+    found = _explanations(model, request, wanted)
     if wanted.charts is not None:
         _write_charts(wanted.charts, found, wanted.most)
     if as_json:
@@ -75,33 +76,22 @@ def run(folder: Path, request: Request, wanted: Wanted, *, as_json: bool) -> Non
                 screen.print(_table(title, explanation, parts))
 
 
-def _items(model: Recommender, request: Request, wanted: Wanted) -> list[Any]:
-    """The ids to explain: those named, or the list."""
-    if wanted.items:
-        return known_ids("--item", wanted.items, model.items.ids)
+def _explanations(model: Recommender, request: Request, wanted: Wanted) -> list[Explanation]:
+    """Of the items that were named, or of the list."""
+    items = known_ids("--item", wanted.items, model.items.ids)
     limits = request.limits(model)
+    explain: Callable[..., Explanation]
     if request.history:
         history = known_ids("--history", request.history, model.items.ids)
-        listed = model.recommend_for({"history": history}, request.k, **limits)
+        explain = partial(model.explain_for, history)
+        listed = partial(model.recommend_for, {"history": history})
     else:
         users = known_ids("--user", request.users, model.users)
-        listed = model.recommend(users, request.k, at=request.at, **limits)
-    items: list[Any] = listed["item"].to_pylist()
-    return items
-
-
-def _explain(model: Recommender, request: Request, wanted: Wanted, item: Any) -> Explanation:
-    options = {
-        **request.limits(model),
-        "k": request.k,
-        "method": wanted.method,
-        "largest_removal": wanted.largest,
-    }
-    if request.history:
-        history = known_ids("--history", request.history, model.items.ids)
-        return model.explain_for(history, item, **options)
-    (user,) = known_ids("--user", request.users, model.users)
-    return model.explain(user, item, at=request.at, **options)
+        limits["at"] = request.at
+        explain, listed = partial(model.explain, users[0]), partial(model.recommend, users)
+    items = items or listed(request.k, **limits)["item"].to_pylist()
+    limits |= {"k": request.k, "method": wanted.method, "largest_removal": wanted.largest}
+    return [explain(item, **limits) for item in items]
 
 
 def _write_charts(folder: Path, explanations: Sequence[Explanation], most: int) -> None:

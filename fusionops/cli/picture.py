@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from fusionops import figures
 from fusionops.cli.comparison import OURS, PROTOCOLS, WITHOUT_RECENCY, Outcome, basket_share
 from fusionops.evaluation import Evaluation, paired_difference
+from fusionops.figures import INK
 
 # After Okabe and Ito, told apart without colour vision; the baselines recede.
 COLOURS = {
@@ -25,7 +24,6 @@ COLOURS = {
     WITHOUT_RECENCY: "#8fc9b5",
     OURS: "#007a5a",
 }
-_INK = "#333333"
 
 
 def draw(outcomes: Sequence[Outcome], k: int) -> bytes:
@@ -43,8 +41,7 @@ def draw(outcomes: Sequence[Outcome], k: int) -> bytes:
         for name in PROTOCOLS
         if (found := [outcome for outcome in outcomes if outcome.question.protocol == name])
     }
-    figure = Figure(figsize=(2.2 + 1.25 * len(outcomes), 5.4), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
+    figure = figures.new(2.2 + 1.25 * len(outcomes), 5.4)
     grid = figure.subplots(
         2,
         len(columns),
@@ -56,11 +53,11 @@ def draw(outcomes: Sequence[Outcome], k: int) -> bytes:
     )
     for column, (name, found) in enumerate(columns.items()):
         accuracy, coverage = grid[:, column]
-        accuracy.set_title(name.replace("_", " "), fontsize=11, color=_INK)
+        accuracy.set_title(name.replace("_", " "), fontsize=11, color=INK)
         _bars(accuracy, found, "ndcg", intervals=True)
         _bars(coverage, found, "coverage", intervals=False)
-    grid[0, 0].set_ylabel(f"NDCG@{k}, 95 % interval", color=_INK)
-    grid[1, 0].set_ylabel(f"coverage@{k}", color=_INK)
+    grid[0, 0].set_ylabel(f"NDCG@{k}, 95 % interval", color=INK)
+    grid[1, 0].set_ylabel(f"coverage@{k}", color=INK)
     shown = [name for name in COLOURS if any(name in outcome.evaluations for outcome in outcomes)]
     figure.legend(
         handles=[Patch(color=COLOURS[name], label=name) for name in shown],
@@ -69,9 +66,7 @@ def draw(outcomes: Sequence[Outcome], k: int) -> bytes:
         frameon=False,
         fontsize=9,
     )
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
+    return figures.png(figure)
 
 
 def _bars(axes: Axes, outcomes: Sequence[Outcome], metric: str, *, intervals: bool) -> None:
@@ -86,16 +81,13 @@ def _bars(axes: Axes, outcomes: Sequence[Outcome], metric: str, *, intervals: bo
                 width * 0.92,
                 color=COLOURS[name],
                 yerr=_whiskers(one, metric) if intervals else None,
-                error_kw={"elinewidth": 0.9, "ecolor": _INK},
+                error_kw={"elinewidth": 0.9, "ecolor": INK},
             )
     ticks = [_tick(outcome) for outcome in outcomes]
-    axes.set_xticks(range(len(outcomes)), ticks, fontsize=9, color=_INK)
+    axes.set_xticks(range(len(outcomes)), ticks, fontsize=9, color=INK)
     axes.tick_params(axis="x", length=0)
-    axes.tick_params(axis="y", length=0, labelsize=9, labelcolor=_INK)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)
+    figures.recede(axes, "y")
 
 
 def _tick(outcome: Outcome) -> str:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from fusionops import figures
+from fusionops.figures import INK
 from fusionops.models.explanation.explanation import CONTRIBUTIONS, Explanation
 from fusionops.models.explanation.words import phrase
 
 # After Okabe and Ito, told apart without colour vision: what speaks for the item, and against it.
 _FOR, _AGAINST, _REST = "#007a5a", "#d55e00", "#b0b0b0"
-_INK = "#333333"
 
 Bars = list[tuple[str, float, bool]]
 
@@ -33,18 +31,15 @@ def draw(explanation: Explanation, most: int) -> bytes:
         if bars
     ]
     heights = [max(1, len(bars)) for _, bars in panels] or [1]
-    figure = Figure(figsize=(8, 1.4 + 0.34 * sum(heights)), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
-    figure.suptitle(_title(explanation), fontsize=11, color=_INK)
+    figure = figures.new(8, 1.4 + 0.34 * sum(heights))
+    figure.suptitle(_title(explanation), fontsize=11, color=INK)
     grid = figure.subplots(len(heights), 1, squeeze=False, sharex=True, height_ratios=heights)
     for axes, (title, bars) in zip(grid[:, 0], panels, strict=False):
         _bars(axes, title, bars)
     grid[-1, 0].set_xlabel(
-        "part of the score" if contributions else "score lost without it", color=_INK, fontsize=9
+        "part of the score" if contributions else "score lost without it", color=INK, fontsize=9
     )
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
+    return figures.png(figure)
 
 
 def _title(explanation: Explanation) -> str:
@@ -81,15 +76,12 @@ def _bars(axes: Axes, title: str, bars: Sequence[tuple[str, float, bool]]) -> No
         height=0.72,
     )
     labels = [_plain(short(label, 44)) for label, _, _ in bars]
-    axes.set_yticks(places, labels, fontsize=9, color=_INK)
+    axes.set_yticks(places, labels, fontsize=9, color=INK)
     axes.invert_yaxis()
-    axes.set_title(title, fontsize=9, color=_INK, loc="left")
-    axes.axvline(0, color=_INK, linewidth=0.8)
-    axes.tick_params(length=0, labelsize=9, labelcolor=_INK)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.set_title(title, fontsize=9, color=INK, loc="left")
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.tick_params(length=0, labelsize=9, labelcolor=INK)
+    figures.recede(axes, "x")
 
 
 def short(text: str, width: int) -> str:

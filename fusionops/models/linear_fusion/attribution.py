@@ -61,7 +61,7 @@ class Attribution:
     def of(cls, state: State, parameters: Parameters) -> Attribution:
         """Split the Gram matrix that a model was fitted on.
 
-        Takes the products of the fit with the content kernel once more: a second for 3,000 items.
+        Takes the products of the fit with the content kernel once more.
         """
         if state.cold is None:
             return cls(state, parameters, {})
